@@ -1,0 +1,163 @@
+"""What the core asks its shell to do, as frozen records in the imperative. Each may be carried out twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from iota_subnet.core.events import Manifest
+from iota_subnet.spec import BlobRef
+
+Op = Literal["forward", "loss", "backward"]
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One replica's pseudo-gradient of a shard; `weight` counts its verified backward passes."""
+
+    hotkey: str
+    weight: int
+    blob: BlobRef
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """A shard that a miner shall reduce, from all these contributions."""
+
+    shard: int
+    lo: int
+    hi: int
+    contributions: tuple[Contribution, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class AssignLayer(Action):
+    """Tell a miner its stage and the manifest to install."""
+
+    hotkey: str
+    stage: int
+    epoch: int
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class SetPhase(Action):
+    """Tell a miner the phase. `shards` > 0 asks for its pseudo-gradient; `manifest` asks to install."""
+
+    hotkey: str
+    phase: str
+    epoch: int
+    deadline: float
+    reason: str
+    commitment: str = ""
+    shards: int = 0
+    manifest: Manifest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendMergePlan(Action):
+    """Show the salt and give a miner its merge duties."""
+
+    hotkey: str
+    stage: int
+    epoch: int
+    salt: str
+    deadline: float
+    duties: tuple[Duty, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FixContributors(Action):
+    """Tell a reducer whose pseudo-gradients count, so that both members of a pair reduce the same inputs."""
+
+    hotkey: str
+    stage: int
+    epoch: int
+    shard: int
+    contributors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GiveLease(Action):
+    """One unit of work. Inputs: forward (x), loss (x, tokens) or (tokens) with one stage, backward (x, gradient)."""
+
+    hotkey: str
+    lease: int
+    op: Op
+    batch: int
+    stage: int
+    epoch: int
+    inputs: tuple[BlobRef, ...]
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawLease(Action):
+    hotkey: str
+    lease: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse(Action):
+    """Something a miner sent was not accepted, and why; it loses nothing else."""
+
+    hotkey: str
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget(Action):
+    """A microbatch has retired: graphs and blobs kept for it may go."""
+
+    hotkey: str
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishBatch(Action):
+    """Have the feed publish the tokens of a microbatch."""
+
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetBatch(Action):
+    """The feed's tokens of a retired microbatch may go."""
+
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecomputeShard(Action):
+    """Have the validator's auditor reduce one shard from what it can fetch of these contributions."""
+
+    stage: int
+    epoch: int
+    shard: int
+    lo: int
+    hi: int
+    contributions: tuple[Contribution, ...]
+    base: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate(Action):
+    """Measure held-out loss of these manifests, and keep copies of their bytes."""
+
+    epoch: int
+    manifests: tuple[Manifest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishScores(Action):
+    """Write these scores on chain as weights."""
+
+    epoch: int
+    scores: tuple[tuple[str, float], ...]

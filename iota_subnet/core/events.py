@@ -1,0 +1,231 @@
+"""What can happen, as frozen records. The only input of the core; the ledger is a list of these.
+
+Every event carries `at`, seconds since the Unix epoch by the validator's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from iota_subnet.spec import BlobRef
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRef:
+    """Elements [lo, hi) of a stage's flat vector: fp32 weights and fp32 outer momentum."""
+
+    lo: int
+    hi: int
+    weights: BlobRef
+    momentum: BlobRef
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The global state of one stage at the start of `epoch`: slices that cover the flat vector exactly."""
+
+    stage: int
+    epoch: int
+    shards: tuple[ShardRef, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """The first event of a ledger. `sizes[k]` is the number of parameters of stage k."""
+
+    spec_digest: str
+    secret: str
+    sizes: tuple[int, ...]
+    manifests: tuple[Manifest, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidatorRestarted(Event):
+    """The ledger was replayed by a new process: every connection is gone, nothing else is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinerJoined(Event):
+    """A verified `Join`. `boot` is drawn once per miner process: a new one means that its memory is gone.
+
+    `axon` is ip:port of its synapses, `data_url` where it serves blobs; kept here so that a replay knows them too.
+    """
+
+    hotkey: str
+    boot: str
+    axon: str = ""
+    data_url: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinerLeft(Event):
+    hotkey: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinerConnected(Event):
+    """The miner's work channel is open."""
+
+    hotkey: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinerDisconnected(Event):
+    hotkey: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetagraphChanged(Event):
+    """The hotkeys registered on the subnet now."""
+
+    hotkeys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageInstalled(Event):
+    """A miner holds the manifest of (stage, epoch); `digest` is over the installed weights and momentum."""
+
+    hotkey: str
+    stage: int
+    epoch: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchPublished(Event):
+    """The feed has the tokens of a microbatch ready."""
+
+    batch: int
+    tokens: BlobRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseFinished(Event):
+    """A receipt. `losses` are the tail's, nats per token by sample; `output` is None for the head's backward."""
+
+    hotkey: str
+    lease: int
+    output: BlobRef | None
+    losses: tuple[float, ...]
+    seconds: float
+    inner_step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseFailed(Event):
+    """`kind` input: bytes with `digest` could not be had or were wrong; work: the miner's own failure."""
+
+    hotkey: str
+    lease: int
+    kind: Literal["input", "work"]
+    digest: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardsCommitted(Event):
+    """One pseudo-gradient, cut into the shards that COMMIT asked for."""
+
+    hotkey: str
+    stage: int
+    epoch: int
+    shards: tuple[BlobRef, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardFetched(Event):
+    """A reducer says whose pseudo-gradients of one shard it holds."""
+
+    hotkey: str
+    stage: int
+    epoch: int
+    shard: int
+    have: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardReduced(Event):
+    """A reducer publishes new weights and momentum of one shard."""
+
+    hotkey: str
+    stage: int
+    epoch: int
+    shard: int
+    weights: BlobRef
+    momentum: BlobRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardRecomputed(Event):
+    """The validator's own reduction of a shard, from `contributors` (those whose bytes it could get)."""
+
+    stage: int
+    epoch: int
+    shard: int
+    weights: BlobRef
+    momentum: BlobRef
+    contributors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated(Event):
+    """Held-out loss of the manifests of `epoch`, nats per token."""
+
+    epoch: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsSet(Event):
+    """The outcome of writing scores on chain."""
+
+    epoch: int
+    ok: bool
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectFailed(Event):
+    """An action could not be carried out after its retries."""
+
+    action: str
+    hotkey: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick(Event):
+    """Time passes; deadlines are looked at."""
+
+
+ALL: dict[str, type[Event]] = {
+    cls.__name__: cls
+    for cls in (
+        RunStarted,
+        ValidatorRestarted,
+        MinerJoined,
+        MinerLeft,
+        MinerConnected,
+        MinerDisconnected,
+        MetagraphChanged,
+        StageInstalled,
+        BatchPublished,
+        LeaseFinished,
+        LeaseFailed,
+        ShardsCommitted,
+        ShardFetched,
+        ShardReduced,
+        ShardRecomputed,
+        Evaluated,
+        WeightsSet,
+        EffectFailed,
+        Tick,
+    )
+}

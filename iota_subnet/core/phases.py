@@ -1,0 +1,165 @@
+"""When the run moves on: WAIT -> (TRAIN -> COMMIT -> REDUCE -> INSTALL)* -> DONE.
+
+Law: a phase has a deadline, a quorum and a reason for waiting that a person can read; no dead miner can block one.
+"""
+
+from __future__ import annotations
+
+from iota_subnet.core import merge, routing, scoring
+from iota_subnet.core.actions import Action, Evaluate, PublishScores, SetPhase
+from iota_subnet.core.draw import commitment, salt
+from iota_subnet.core.state import EpochReport, Miner, Phase, RunState
+
+
+def advance(state: RunState) -> list[Action]:
+    """Move on as far as the rules allow, and say what is waited for."""
+    actions: list[Action] = []
+    while True:
+        before = (state.phase, state.epoch)
+        actions += _STEPS[state.phase](state)
+        if (state.phase, state.epoch) == before:
+            return actions
+
+
+def announce(state: RunState, miner: Miner) -> SetPhase:
+    """The phase, as this miner must see it: whether it shall commit, and what it shall install."""
+    mine = state.merges[miner.stage] if 0 <= miner.stage < len(state.merges) else None
+    shards = 0
+    if state.phase is Phase.COMMIT and mine and miner.hotkey in mine.eligible and miner.hotkey not in mine.commits:
+        shards = mine.shard_count
+    install = state.phase is Phase.INSTALL and miner.stage >= 0 and miner.installed <= state.epoch
+    return SetPhase(
+        miner.hotkey,
+        state.phase.value,
+        state.epoch,
+        state.deadline,
+        state.waiting_for,
+        commitment(salt(state.secret, state.epoch)),
+        shards,
+        state.manifests[miner.stage] if install else None,
+    )
+
+
+def _enter(state: RunState, phase: Phase, seconds: float, reason: str) -> list[Action]:
+    state.phase = phase
+    state.phase_since = state.now
+    state.deadline = state.now + seconds
+    state.waiting_for = reason
+    return [announce(state, miner) for miner in state.miners.values() if miner.connected]
+
+
+def _empty_stages(state: RunState) -> list[int]:
+    return [stage for stage in range(state.spec.model.stages) if not state.ready_members(stage)]
+
+
+def _wait(state: RunState) -> list[Action]:
+    if not state.manifests:
+        return []
+    ready = [miner for miner in state.miners.values() if state.ready(miner)]
+    empty = _empty_stages(state)
+    if empty:
+        state.waiting_for = f"a miner for stage {', '.join(map(str, empty))}"
+        state.deadline = state.now + state.spec.swarm.start_s
+        return []
+    if len(ready) < state.spec.swarm.start_miners and state.now < state.deadline:
+        state.waiting_for = f"{len(ready)} of {state.spec.swarm.start_miners} miners are ready"
+        return []
+    return _start_epoch(state)
+
+
+def _start_epoch(state: RunState) -> list[Action]:
+    state.draining = False
+    state.opened = len(state.batches)
+    state.merges = []
+    state.reports.append(EpochReport(state.epoch, state.now))
+    return _enter(state, Phase.TRAIN, state.spec.swarm.train_s, "miners train")
+
+
+def _train(state: RunState) -> list[Action]:
+    swarm = state.spec.swarm
+    empty = _empty_stages(state)
+    state.waiting_for = f"a miner for stage {', '.join(map(str, empty))}" if empty else "miners train"
+    if not state.draining:
+        full = routing.full(state)
+        if not full and state.now < state.deadline:
+            return []
+        if state.reports[-1].microbatches == 0 and not full:
+            # Merging what nobody trained would only cost bytes.
+            state.deadline = state.now + swarm.train_s
+            return []
+        state.draining = True
+        state.deadline = state.now + swarm.drain_s
+    if state.batches and state.now < state.deadline:
+        state.waiting_for = f"{len(state.batches)} microbatches are still on their way"
+        return []
+    merge.begin(state)
+    return _enter(state, Phase.COMMIT, swarm.commit_s, "replicas publish their pseudo-gradients")
+
+
+def _commit(state: RunState) -> list[Action]:
+    missing = merge.missing_commits(state)
+    if missing and state.now < state.deadline:
+        state.waiting_for = f"the pseudo-gradients of {len(missing)} replicas"
+        return []
+    # The deadline is set before the plan, which carries it.
+    actions = _enter(state, Phase.REDUCE, state.spec.swarm.reduce_s, "pairs reduce their shards")
+    return actions + merge.plan(state)
+
+
+def _reduce(state: RunState) -> list[Action]:
+    actions: list[Action] = []
+    if state.now >= state.deadline:
+        # What the auditor was asked for and did not answer is asked for again, once per deadline.
+        actions = merge.resend_recomputes(state) + merge.overdue(state)
+        state.deadline = state.now + state.spec.swarm.reduce_s
+    if not merge.done(state):
+        left = sum(shard.accepted is None for stage in state.merges for shard in stage.shards)
+        state.waiting_for = f"{left} shards are not settled yet"
+        return actions
+    report = state.reports[-1]
+    report.coverage = [merge.coverage(state, stage) for stage in state.merges]
+    report.contributors = [len(stage.commits) for stage in state.merges]
+    state.manifests = merge.manifests(state)
+    scoring.close_epoch(state)
+    actions.append(Evaluate(state.epoch + 1, tuple(state.manifests)))
+    actions.append(PublishScores(state.epoch, tuple(report.scores.items())))
+    for miner in state.miners.values():
+        # The phase itself is the first offer; `assignment.expire` makes the next ones.
+        miner.assign_tries, miner.assign_deadline = 0, state.now + state.spec.swarm.ready_s
+    return actions + _enter(state, Phase.INSTALL, state.spec.swarm.install_s, "replicas install the new manifest")
+
+
+def _install(state: RunState) -> list[Action]:
+    nxt = state.epoch + 1
+    seated = [miner for miner in state.miners.values() if miner.stage >= 0 and miner.connected]
+    behind = [miner for miner in seated if miner.installed < nxt]
+    empty = [k for k in range(state.spec.model.stages) if not any(m.installed == nxt for m in seated if m.stage == k)]
+    if empty or (behind and state.now < state.deadline):
+        missing = f"a miner for stage {', '.join(map(str, empty))}" if empty and not behind else ""
+        state.waiting_for = missing or f"{len(behind)} replicas to install the new manifest"
+        return []
+    report = state.reports[-1]
+    for stage in range(state.spec.model.stages):
+        digests = {m.state_digest for m in seated if m.stage == stage and m.installed == nxt}
+        report.replicas_identical = report.replicas_identical and len(digests) == 1
+    report.ended_at = state.now
+    for miner in state.miners.values():
+        miner.batches = 0
+    if state.spec.swarm.epochs and nxt >= state.spec.swarm.epochs:
+        return _enter(state, Phase.DONE, 0.0, f"the run is complete after {nxt} epochs")
+    state.epoch = nxt
+    return _start_epoch(state)
+
+
+def _done(state: RunState) -> list[Action]:
+    return []
+
+
+_STEPS = {
+    Phase.WAIT: _wait,
+    Phase.TRAIN: _train,
+    Phase.COMMIT: _commit,
+    Phase.REDUCE: _reduce,
+    Phase.INSTALL: _install,
+    Phase.DONE: _done,
+}

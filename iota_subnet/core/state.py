@@ -1,0 +1,243 @@
+"""The state of a run. Holders only: what decides lives in routing, phases, merge and scoring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from iota_subnet.core.actions import Op
+from iota_subnet.core.clasp import Effect, Sample
+from iota_subnet.core.events import Manifest, ShardRef
+from iota_subnet.spec import BlobRef, RunSpec
+
+
+class Phase(str, Enum):
+    """An epoch is TRAIN -> COMMIT -> REDUCE -> INSTALL; WAIT comes before the first, DONE after the last."""
+
+    WAIT = "wait"
+    TRAIN = "train"
+    COMMIT = "commit"
+    REDUCE = "reduce"
+    INSTALL = "install"
+    DONE = "done"
+
+
+@dataclass(slots=True)
+class Miner:
+    """A hotkey with a seat. It may work when its channel is open and it holds the epoch's manifest."""
+
+    hotkey: str
+    boot: str
+    joined_at: float
+    axon: str = ""
+    data_url: str = ""
+    stage: int = -1
+    connected: bool = False
+    away_since: float = 0.0
+    installed: int = -1
+    state_digest: str = ""
+    assign_deadline: float = 0.0
+    assign_tries: int = 0
+    batches: int = 0
+    leases: dict[int, None] = field(default_factory=dict)
+    done: int = 0
+    seconds: float = 0.0
+    last_receipt_at: float = 0.0
+    strikes: int = 0
+    rest_until: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a lease produced, and who serves it."""
+
+    hotkey: str
+    blob: BlobRef | None
+
+
+@dataclass(slots=True)
+class Microbatch:
+    """A few samples on their way. `forward[s]` feeds stage s + 1; `gradient[s]` feeds stage s - 1.
+
+    `path` is who led to the loss, kept because an activation may be made anew after it.
+    `hands` is whoever held a lease.
+    """
+
+    id: int
+    epoch: int
+    opened_at: float
+    forward: list[Output | None]
+    gradient: list[Output | None]
+    tokens: BlobRef | None = None
+    losses: tuple[float, ...] = ()
+    path: tuple[str, ...] = ()
+    asked_at: float = 0.0
+    lease: int | None = None
+    attempts: int = 0
+    rest_until: float = 0.0
+    hands: dict[str, None] = field(default_factory=dict)
+    tried: dict[tuple[Op, int], list[str]] = field(default_factory=dict)
+    propensity: list[float] = field(default_factory=list)
+
+    def next_step(self) -> tuple[Op, int] | None:
+        """The one thing to do next, derived from what is there: clear an output and its maker's step comes back."""
+        tail = len(self.gradient) - 1
+        for stage in range(tail):
+            if self.forward[stage] is None:
+                return "forward", stage
+        for stage in range(tail, -1, -1):
+            if self.gradient[stage] is None:
+                return ("loss" if stage == tail else "backward"), stage
+        return None
+
+    def inputs(self, op: Op, stage: int) -> tuple[BlobRef, ...]:
+        """The blobs a step reads, in the order in which `GiveLease` names them."""
+        assert self.tokens is not None
+        x = self.tokens if stage == 0 else _blob(self.forward[stage - 1])
+        if op == "forward":
+            return (x,)
+        if op == "loss":
+            return (x,) if stage == 0 else (x, self.tokens)
+        return x, _blob(self.gradient[stage + 1])
+
+    def pathway(self) -> tuple[str, ...]:
+        """Who made the outputs that are there now, one hotkey per stage; at the loss, who led to it."""
+        makers = [*self.forward[:-1], self.gradient[-1]]
+        return tuple(output.hotkey for output in makers if output is not None)
+
+
+def _blob(output: Output | None) -> BlobRef:
+    assert output is not None and output.blob is not None
+    return output.blob
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One unit of work given to one miner with a deadline."""
+
+    id: int
+    hotkey: str
+    batch: int
+    op: Op
+    stage: int
+    epoch: int
+    opened_at: float
+    deadline: float
+
+
+@dataclass(slots=True)
+class Shard:
+    """One slice of a stage in REDUCE. `reports` says who holds which contributions, `results` what reducers made."""
+
+    index: int
+    lo: int
+    hi: int
+    reducers: list[str]
+    reports: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    contributors: tuple[str, ...] | None = None
+    results: dict[str, tuple[BlobRef, BlobRef]] = field(default_factory=dict)
+    recomputing: str = ""
+    accepted: ShardRef | None = None
+
+
+@dataclass(slots=True)
+class StageMerge:
+    """One stage's merge: who may commit, what was committed, the shards.
+
+    `gone` names who committed and then lost its process: what it made may still be had, its duties are over.
+    """
+
+    stage: int
+    eligible: tuple[str, ...]
+    shard_count: int
+    commits: dict[str, tuple[int, tuple[BlobRef, ...]]] = field(default_factory=dict)
+    shards: list[Shard] = field(default_factory=list)
+    gone: dict[str, None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Part:
+    """One epoch's part of a hotkey's score: volume x quality, times nothing at all after a fault."""
+
+    at: float
+    epoch: int
+    volume: float
+    quality: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something a miner was caught at, with the evidence in words."""
+
+    at: float
+    epoch: int
+    hotkey: str
+    what: str
+
+
+@dataclass(slots=True)
+class EpochReport:
+    """What one epoch came to."""
+
+    epoch: int
+    started_at: float
+    ended_at: float = 0.0
+    microbatches: int = 0
+    train_loss: float | None = None
+    eval_loss: float | None = None
+    coverage: list[float] = field(default_factory=list)
+    contributors: list[int] = field(default_factory=list)
+    twins_compared: int = 0
+    twin_disagreements: int = 0
+    recomputed: int = 0
+    replicas_identical: bool = True
+    effects: dict[str, Effect] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    weights_set: str = ""
+
+
+@dataclass(slots=True)
+class RunState:
+    """All of it. Dicts keep insertion order and nothing iterates over a set, so a replay agrees to the bit."""
+
+    spec: RunSpec
+    secret: str = ""
+    sizes: tuple[int, ...] = ()
+    now: float = 0.0
+    phase: Phase = Phase.WAIT
+    epoch: int = 0
+    phase_since: float = 0.0
+    deadline: float = 0.0
+    draining: bool = False
+    waiting_for: str = "the run has not started"
+    miners: dict[str, Miner] = field(default_factory=dict)
+    registered: tuple[str, ...] | None = None
+    batches: dict[int, Microbatch] = field(default_factory=dict)
+    leases: dict[int, Lease] = field(default_factory=dict)
+    expired: dict[int, Lease] = field(default_factory=dict)
+    next_batch: int = 0
+    next_lease: int = 0
+    opened: int = 0
+    lost: int = 0
+    opened_total: int = 0
+    volume: dict[str, float] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+    manifests: list[Manifest] = field(default_factory=list)
+    merges: list[StageMerge] = field(default_factory=list)
+    parts: dict[str, list[Part]] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    reports: list[EpochReport] = field(default_factory=list)
+    first_eval_loss: float | None = None
+    bytes_activations: int = 0
+    bytes_merge: int = 0
+
+    def ready(self, miner: Miner) -> bool:
+        """Whether a miner may be given work now."""
+        return miner.connected and miner.stage >= 0 and miner.installed == self.epoch
+
+    def members(self, stage: int) -> list[Miner]:
+        """Miners with a seat in `stage`, connected or only briefly away."""
+        return [miner for miner in self.miners.values() if miner.stage == stage]
+
+    def ready_members(self, stage: int) -> list[Miner]:
+        return [miner for miner in self.members(stage) if self.ready(miner)]

@@ -1,0 +1,284 @@
+"""`iota localnet`: set up, start the same entry points an operator runs, watch, stop, sum up."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from iota_subnet.localnet.observe import Picture, fetch_status, look_at_chain
+from iota_subnet.localnet.options import Options
+from iota_subnet.localnet.processes import Child, Family
+from iota_subnet.localnet.summary import sentences, summarise
+from iota_subnet.localnet.view import render
+from template.errors import NeuronError
+from template.staging import Stage, wallet_from_uri
+from template.subtensor import SubtensorChain
+
+#: Blocks per epoch of the chain: at 0.25 s a block, incentives follow the weights within seven seconds.
+TEMPO = 24
+
+#: Blocks between two looks at the metagraph, and between two settings of weights.
+LOOK_BLOCKS = 8
+
+ENTRY_POINTS = Path(__file__).resolve().parents[2] / "neurons"
+
+
+class Stopped(Exception):
+    """The user asked for an end."""
+
+
+class Launcher:
+    """One local run, from an empty folder to a summary."""
+
+    def __init__(self, options: Options, console: Console) -> None:
+        self.options = options
+        self.console = console
+        self.dir = options.run_dir or Path("runs") / time.strftime("localnet-%Y%m%d-%H%M%S")
+        self.picture = Picture()
+        self.names: dict[str, str] = {}
+        self.killed: list[str] = []
+        self.note = "starting"
+        self.began = time.monotonic()
+        self._miners: list[Child] = []
+        self._validator: Child | None = None
+        self._kills: list[tuple[float, int]] = []
+        self._status_port = 0
+        self._train_began = 0.0
+        self._train_ended = 0.0
+        self._stop = False
+
+    def run(self) -> dict[str, Any]:
+        """The whole run; its summary. Raises NeuronError with what went wrong, Stopped on Ctrl-C."""
+        spec = self.options.spec()
+        logs = self.dir / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        (self.dir / "spec.json").write_text(spec.to_json(), encoding="utf-8")
+        family = Family(logs)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        try:
+            endpoint, netuid, chain, stage = self._stage(family)
+            self._start_neurons(family, endpoint, netuid)
+            threading.Thread(target=self._watch_chain, args=(chain, stage, netuid), daemon=True).start()
+            self._watch()
+        finally:
+            self.say("stopping all processes")
+            family.stop()
+        summary = summarise(self.picture, self.names, self.killed, time.monotonic() - self.began, self._train_seconds())
+        self._write(summary)
+        return summary
+
+    # Setting up
+
+    def _stage(self, family: Family) -> tuple[str, int, SubtensorChain, Stage]:
+        """Chain, wallets, subnet, registrations, stake."""
+        port = free_port()
+        endpoint = f"ws://127.0.0.1:{port}"
+        self.say(f"starting the chain at {endpoint}")
+        argv = [sys.executable, "-m", "template.localnet", "--port", str(port), "--tempo", str(TEMPO)]
+        child = family.start("chain", [*argv, "--block-time", str(self.options.block_time)])
+        self._until(lambda: listens(port), 30.0, child, "the chain to listen")
+        stage = Stage(endpoint)
+        wallets = self.dir / "wallets"
+        alice = wallet_from_uri(wallets, "faucet", "none", "//Alice")
+        owner = wallet_from_uri(wallets, "owner", "owner", "//Owner")
+        validator = wallet_from_uri(wallets, "validator", "validator", "//Validator")
+        miners = [wallet_from_uri(wallets, "miners", f"miner-{i}", "//Miners") for i in range(self.options.miners)]
+        for name, wallet, tao in (
+            ("owner", owner, 5_000.0),
+            ("validator", validator, 5_000.0),
+            ("miners", miners[0], 5_000.0),
+        ):
+            self.say(f"funding {name}")
+            stage.fund(alice, wallet.coldkeypub.ss58_address, tao)
+        self.say("creating the subnet")
+        netuid = stage.create_subnet(owner)
+        self.say(f"registering the validator on subnet {netuid}")
+        stage.register(validator, netuid)
+        stage.stake(validator, netuid, 1_000.0)
+        for wallet in miners:
+            self.say(f"registering {wallet.hotkey_str} on subnet {netuid}")
+            stage.register(wallet, netuid)
+            self.names[wallet.hotkey.ss58_address] = wallet.hotkey_str
+        return endpoint, netuid, SubtensorChain(validator, endpoint, 15.0), stage
+
+    def _start_neurons(self, family: Family, endpoint: str, netuid: int) -> None:
+        self._status_port = free_port()
+        common = [
+            "--netuid", str(netuid), "--wallet.path", str(self.dir / "wallets"), "--axon.ip", "127.0.0.1",
+            "--subtensor.chain_endpoint", endpoint, "--neuron.state_dir", str(self.dir / "state"),
+            "--neuron.step_s", "1", "--neuron.epoch_length", str(LOOK_BLOCKS),
+        ]  # fmt: skip
+        self.say("starting the validator")
+        self._validator = family.start("validator", [
+            sys.executable, str(ENTRY_POINTS / "validator.py"), *common, "--wallet.name", "validator",
+            "--wallet.hotkey", "validator", "--axon.port", str(free_port()), "--blobs.port", str(self._status_port),
+            "--run.spec", str(self.dir / "spec.json"), "--run.dir", str(self.dir / "validator"),
+        ])  # fmt: skip
+        for index in range(self.options.miners):
+            self.say(f"starting miner-{index}")
+            argv = [sys.executable, str(ENTRY_POINTS / "miner.py"), *common, "--wallet.name", "miners"]
+            ports = ["--wallet.hotkey", f"miner-{index}", "--axon.port", "0", "--blobs.port", "0"]
+            self._miners.append(family.start(f"miner-{index}", [*argv, *ports]))
+        started = time.monotonic()
+        self._kills = sorted((started + seconds, miner) for seconds, miner in self.options.kills)
+
+    # Watching
+
+    def _watch(self) -> None:
+        live = Live(console=self.console, refresh_per_second=4, transient=False) if self.options.ui else None
+        if live is not None:
+            live.start()
+        try:
+            settled_at: int | None = None
+            while True:
+                self._check_stop()
+                self._kill_due()
+                self._look()
+                if live is not None:
+                    live.update(self._frame())
+                status, view = self.picture.status, self.picture.view
+                if status is not None and status["phase"] == "done" and view is not None and self._is_written(status):
+                    self.note = "waiting for the chain's own epoch"
+                    settled_at = view.block if settled_at is None else settled_at
+                    # One whole epoch after the weights, whenever the present one ends.
+                    if view.block > settled_at + TEMPO + 1:
+                        return
+                time.sleep(0.4)
+        finally:
+            if live is not None:
+                live.update(self._frame())
+                live.stop()
+
+    def _is_written(self, status: dict[str, Any]) -> bool:
+        """Whether the last epoch was evaluated, and its scores are weights on chain."""
+        last = status["reports"][-1]
+        return last["eval_loss"] is not None and last["weights_set"].startswith("block")
+
+    def _look(self) -> None:
+        status = fetch_status(self._status_port)
+        if status is not None:
+            before = self.picture.status
+            self.picture.take(status)
+            if status["phase"] != "wait" and not self._train_began:
+                self._train_began = time.monotonic()
+            if status["phase"] == "done" and not self._train_ended:
+                self._train_ended = time.monotonic()
+            if not self.options.ui:
+                self._tell(before, status)
+        assert self._validator is not None
+        if not self._validator.alive:
+            raise NeuronError(f"the validator has ended; the end of {self._validator.log}:\n{self._validator.tail()}")
+        for child in self._miners:
+            if not child.alive and child.name not in self.killed:
+                raise NeuronError(f"{child.name} has ended; the end of {child.log}:\n{child.tail()}")
+
+    def _tell(self, before: dict[str, Any] | None, status: dict[str, Any]) -> None:
+        """One plain line for each change of phase or reason, and for each held-out loss."""
+        if before is None or (before["phase"], before["epoch"]) != (status["phase"], status["epoch"]):
+            self.say(f"epoch {status['epoch'] + 1}: {status['phase']} ({status['waiting_for']})")
+        known = {report["epoch"] for report in (before or {"reports": []})["reports"] if report["eval_loss"]}
+        for report in status["reports"]:
+            if report["eval_loss"] and report["epoch"] not in known:
+                held_out, train = report["eval_loss"], report["train_loss"]
+                self.say(f"epoch {report['epoch'] + 1}: held-out loss {held_out:.3f}, train {train:.3f}")
+
+    def _kill_due(self) -> None:
+        while self._kills and time.monotonic() >= self._kills[0][0]:
+            _, miner = self._kills.pop(0)
+            child = self._miners[miner]
+            self.killed.append(child.name)
+            child.send(signal.SIGKILL)
+            self.say(f"killed {child.name} with SIGKILL")
+
+    def _watch_chain(self, chain: SubtensorChain, stage: Stage, netuid: int) -> None:
+        while not self._stop:
+            look_at_chain(chain, stage, netuid, self.picture)
+            time.sleep(1.0)
+
+    def _frame(self) -> Any:
+        return render(self.picture, self.names, set(self.killed), time.monotonic() - self.began, self.note)
+
+    # Help
+
+    def say(self, text: str) -> None:
+        self.note = text
+        seconds = time.monotonic() - self.began
+        if not self.options.ui or self._status_port == 0:
+            self.console.print(f"[{seconds:6.1f} s] {text}", markup=False, highlight=False)
+
+    def _train_seconds(self) -> float:
+        if not self._train_began:
+            return 0.0
+        return (self._train_ended or time.monotonic()) - self._train_began
+
+    def _until(self, truth: Callable[[], bool], seconds: float, child: Child, what: str) -> None:
+        deadline = time.monotonic() + seconds
+        while not truth():
+            self._check_stop()
+            if not child.alive:
+                raise NeuronError(f"{child.name} has ended; the end of {child.log}:\n{child.tail()}")
+            if time.monotonic() > deadline:
+                raise NeuronError(f"waited {seconds:.0f} s for {what}; see {child.log}")
+            time.sleep(0.05)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._stop = True
+
+    def _check_stop(self) -> None:
+        if self._stop:
+            raise Stopped
+
+    def _write(self, summary: dict[str, Any]) -> None:
+        text = json.dumps(summary, indent=2)
+        (self.dir / "summary.json").write_text(text, encoding="utf-8")
+        if self.options.json is not None:
+            self.options.json.write_text(text, encoding="utf-8")
+        if self.options.svg is not None:
+            picture = Console(record=True, width=118, file=open("/dev/null", "w"))
+            picture.print(self._frame())
+            picture.save_svg(str(self.options.svg), title="iota localnet")
+        if not self.options.keep:
+            for name in ("wallets", "state", "validator"):
+                shutil.rmtree(self.dir / name, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 0.5).close()
+    except OSError:
+        return False
+    return True
+
+
+def main(options: Options) -> int:
+    """Run, print the summary; 0 for a complete run, 130 when interrupted."""
+    console = Console()
+    launcher = Launcher(options, console)
+    try:
+        summary = launcher.run()
+    except Stopped:
+        console.print("stopped; no process is left behind", highlight=False)
+        return 130
+    for line in sentences(summary):
+        console.print(line, markup=False, highlight=False)
+    console.print(f"summary and logs: {launcher.dir}", markup=False, highlight=False)
+    return 0 if summary["complete"] else 1

@@ -1,0 +1,96 @@
+"""What `iota localnet` can be told."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from iota_subnet.spec import PRESETS, DataSpec, RunSpec, SpecError, SwarmSpec
+from template.errors import BadSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """One local run."""
+
+    miners: int
+    stages: int
+    epochs: int
+    batches: int
+    preset: str
+    data: str
+    seed: int
+    kills: tuple[tuple[float, int], ...]
+    json: Path | None
+    ui: bool
+    run_dir: Path | None
+    keep: bool
+    block_time: float
+    svg: Path | None
+
+    def spec(self) -> RunSpec:
+        """The run that these options describe. Raises BadSettings."""
+        try:
+            model = dataclasses.replace(PRESETS[self.preset], stages=self.stages)
+        except SpecError as error:
+            raise BadSettings(f"--stages: {error}") from None
+        swarm = SwarmSpec(epochs=self.epochs, epoch_batches=self.batches, start_miners=self.miners)
+        return RunSpec("localnet", self.seed, model=model, swarm=swarm, data=DataSpec(self.data))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `iota localnet`."""
+    add = parser.add_argument
+    add("--miners", type=int, default=6, metavar="N", help="miner processes (default 6)")
+    add("--stages", type=int, default=3, metavar="K", help="pipeline stages (default 3)")
+    add("--epochs", type=int, default=4, metavar="E", help="epochs to train before the run ends (default 4)")
+    add("--batches", type=int, default=120, metavar="B", help="microbatches per epoch (default 120)")
+    add("--preset", choices=sorted(PRESETS), default="tiny", help="size of the model (default tiny)")
+    add("--data", default="stdlib", help="stdlib (default), text:GLOB, or hf:NAME, streamed by the datasets package")
+    add("--seed", type=int, default=0, help="seed of first weights, data order and stage choice (default 0)")
+    add(
+        "--kill",
+        action="append",
+        default=[],
+        metavar="SECONDS:MINER",
+        help="kill -9 a miner that long after the start of the miners; repeatable",
+    )
+    add("--json", type=Path, metavar="FILE", help="also write the summary here")
+    add("--no-ui", action="store_true", help="print plain lines instead of the live view")
+    add("--run-dir", type=Path, metavar="DIR", help="folder of the run (default runs/localnet-TIME)")
+    add("--keep", action="store_true", help="keep wallets, ledger and blobs; else only logs and summary.json stay")
+    add(
+        "--block-time",
+        type=float,
+        default=0.25,
+        metavar="S",
+        help="seconds per block of the embedded chain (default 0.25)",
+    )
+    add("--svg", type=Path, metavar="FILE", help="write the last view as a picture")
+
+
+def parse(raw: argparse.Namespace) -> Options:
+    """Check what argparse cannot. Raises BadSettings."""
+    if raw.miners < raw.stages:
+        raise BadSettings(f"--miners {raw.miners}: at least one miner per stage is needed; use --miners {raw.stages}")
+    for name in ("miners", "stages", "epochs", "batches"):
+        if getattr(raw, name) < 1:
+            raise BadSettings(f"--{name} must be at least 1")
+    return Options(
+        raw.miners, raw.stages, raw.epochs, raw.batches, raw.preset, raw.data, raw.seed,
+        tuple(_kill(text, raw.miners) for text in raw.kill), raw.json, not raw.no_ui, raw.run_dir, raw.keep,
+        raw.block_time, raw.svg,
+    )  # fmt: skip
+
+
+def _kill(text: str, miners: int) -> tuple[float, int]:
+    seconds, _, miner = text.partition(":")
+    try:
+        parsed = float(seconds), int(miner)
+    except ValueError:
+        raise BadSettings(f"--kill {text}: use SECONDS:MINER, for example --kill 40:2") from None
+    if parsed[0] < 0 or not 0 <= parsed[1] < miners:
+        raise BadSettings(f"--kill {text}: the miners are 0 to {miners - 1}")
+    return parsed

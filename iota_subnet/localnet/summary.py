@@ -1,0 +1,76 @@
+"""The run in figures: what `--json` and summary.json hold, and what is printed at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from iota_subnet.localnet.observe import Picture
+
+
+def summarise(
+    picture: Picture, names: dict[str, str], killed: list[str], wall_s: float, train_s: float
+) -> dict[str, Any]:
+    """Figures by the names that the README explains. Raises nothing: what was not seen is null or empty."""
+    status = picture.status or {"reports": [], "tokens": 0, "microbatches": {"retired": 0, "lost": 0}, "phase": "none"}
+    reports = status["reports"]
+    evals = [status.get("first_eval"), *(report["eval_loss"] for report in reports)]
+    seen = [value for value in evals if value is not None]
+    view = picture.view
+    incentive = {n.hotkey: n.incentive for n in view.neurons if n.hotkey in names} if view is not None else {}
+    coverage = [share for report in reports for share in report["coverage"]]
+    return {
+        "complete": status["phase"] == "done",
+        "eval_loss_first": seen[0] if seen else None,
+        "eval_loss_last": seen[-1] if seen else None,
+        "eval_losses": seen,
+        "train_losses": [report["train_loss"] for report in reports],
+        "tokens_trained": status["tokens"],
+        "tokens_per_second": round(status["tokens"] / train_s, 1) if train_s > 0 else None,
+        "epochs": sum(bool(report["coverage"]) for report in reports),
+        "microbatches_retired": status["microbatches"]["retired"],
+        "microbatches_lost": status["microbatches"]["lost"],
+        "merge_coverage": coverage,
+        "merge_contributors": [report["contributors"] for report in reports],
+        "twins_compared": sum(report["twins_compared"] for report in reports),
+        "twin_disagreements": sum(report["twin_disagreements"] for report in reports),
+        "shards_recomputed": sum(report["recomputed"] for report in reports),
+        "replicas_identical": bool(reports) and all(report["replicas_identical"] for report in reports),
+        "stages": {row["hotkey"]: row["stage"] for row in status.get("miners", [])},
+        "names": names,
+        "killed": [hotkey for hotkey, name in names.items() if name in killed],
+        "faults": status.get("faults", []),
+        "scores": status.get("scores", {}),
+        "weights": {hotkey: picture.weights.get(hotkey, 0.0) for hotkey in names},
+        "incentive": incentive,
+        "wire_bytes_activations": status.get("wire_bytes_activations", 0),
+        "wire_bytes_merge": status.get("wire_bytes_merge", 0),
+        "train_seconds": round(train_s, 2),
+        "wall_seconds": round(wall_s, 2),
+    }
+
+
+def sentences(summary: dict[str, Any]) -> list[str]:
+    """The summary for a person."""
+    first, last = summary["eval_loss_first"], summary["eval_loss_last"]
+    fall = f" ({100 * (1 - last / first):.0f} % lower)" if first and last else ""
+    lines = [
+        f"held-out loss      {_loss(first)} -> {_loss(last)} nats per token{fall}",
+        f"trained            {summary['tokens_trained']:,} tokens in {summary['epochs']} epochs, "
+        f"{summary['tokens_per_second'] or 0:,.0f} tokens/s",
+        f"microbatches       {summary['microbatches_retired']} done, {summary['microbatches_lost']} lost",
+        f"merges             {100 * min(summary['merge_coverage'], default=0):.0f} % of the parameters covered, "
+        f"{summary['twins_compared']} twins compared, {summary['twin_disagreements']} disagreed, "
+        f"replicas identical: {'yes' if summary['replicas_identical'] else 'NO'}",
+        f"on the wire        activations {summary['wire_bytes_activations'] / 1e6:.1f} MB, "
+        f"merges {summary['wire_bytes_merge'] / 1e6:.1f} MB",
+        f"wall time          {summary['wall_seconds']:.0f} s, of them {summary['train_seconds']:.0f} s training",
+    ]
+    for hotkey, name in summary["names"].items():
+        killed = "   (killed)" if hotkey in summary["killed"] else ""
+        weight, incentive = summary["weights"][hotkey], summary["incentive"].get(hotkey, 0.0)
+        lines.append(f"{name:<18} weight {weight:.3f}   incentive {incentive:.3f}{killed}")
+    return lines
+
+
+def _loss(value: float | None) -> str:
+    return "?" if value is None else f"{value:.3f}"

@@ -1,0 +1,132 @@
+"""The live terminal view: what the run does and waits for, the loss curve, one row per miner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from iota_subnet.localnet.observe import Picture
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+CURVE_WIDTH = 96
+CURVE_HEIGHT = 8
+
+
+def render(picture: Picture, names: dict[str, str], dead: set[str], seconds: float, note: str) -> RenderableType:
+    """One frame. `names` by hotkey; `dead` are the names of miners whose process is gone."""
+    return Group(_head(picture, seconds, note), _curve(picture), _table(picture, names, dead))
+
+
+def _head(picture: Picture, seconds: float, note: str) -> RenderableType:
+    status = picture.status
+    clock = f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    if status is None:
+        return Panel(Text(f"{note}  [{clock}]"), title="IOTA localnet", border_style="cyan")
+    counts = status["microbatches"]
+    block = picture.view.block if picture.view is not None else 0
+    epoch = f"epoch {min(status['epoch'] + 1, status['epochs'] or status['epoch'] + 1)} of {status['epochs'] or '∞'}"
+    line = Text.assemble(
+        (f" {status['phase'].upper()} ", "bold black on cyan"),
+        f"  {epoch}   waiting for: ",
+        (status["waiting_for"], "bold"),
+        f"   {status['seconds_left']:.0f} s left",
+    )
+    numbers = Text(
+        f"{status['tokens']:,} tokens   {status['tokens'] / max(seconds, 1):,.0f} tokens/s   "
+        f"{counts['retired']} microbatches done, {counts['live']} on their way, {counts['lost']} lost   "
+        f"activations {_size(status['wire_bytes_activations'])}, merges {_size(status['wire_bytes_merge'])}   "
+        f"block {block}   {clock}",
+        style="dim",
+    )
+    bar = ProgressBar(total=max(1, counts["per_epoch"]), completed=counts["in_epoch"], width=CURVE_WIDTH)
+    return Panel(Group(line, numbers, bar), title="IOTA localnet", border_style="cyan")
+
+
+def _curve(picture: Picture) -> RenderableType:
+    evals = [] if picture.status is None else [r["eval_loss"] for r in picture.status["reports"] if r["eval_loss"]]
+    title = "training loss, nats per byte"
+    if evals:
+        title += f"   held-out after each epoch: {'  '.join(f'{value:.3f}' for value in evals)}"
+    return Panel(Text("\n".join(plot(picture.losses, CURVE_WIDTH, CURVE_HEIGHT))), title=title, title_align="left")
+
+
+def plot(values: Sequence[float], width: int, height: int) -> list[str]:
+    """`values` as `height` lines of block characters, thinned to `width` columns by means, the scale at the left."""
+    if not values:
+        return ["(no microbatch has come back yet)"] + [""] * (height - 1)
+    columns = _thin(values, width)
+    low, high = min(columns), max(columns)
+    span = (high - low) or 1.0
+    levels = [int((value - low) / span * (height * 8 - 1)) + 1 for value in columns]
+    lines = []
+    for row in range(height - 1, -1, -1):
+        cells = "".join(_cell(level - row * 8) for level in levels)
+        label = f"{low + span * (row + 1) / height:6.2f} " if row in (0, height - 1) else " " * 7
+        lines.append(label + cells)
+    return lines
+
+
+def _cell(eighths: int) -> str:
+    return " " if eighths <= 0 else BLOCKS[min(eighths, 8) - 1]
+
+
+def _thin(values: Sequence[float], width: int) -> list[float]:
+    if len(values) <= width:
+        return list(values)
+    edges = [len(values) * i // width for i in range(width + 1)]
+    return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+
+
+def _table(picture: Picture, names: dict[str, str], dead: set[str]) -> RenderableType:
+    table = Table(expand=False, border_style="dim")
+    for header, justify in (
+        ("miner", "left"), ("uid", "right"), ("hotkey", "left"), ("stage", "right"), ("state", "left"),
+        ("passes", "right"), ("s/pass", "right"), ("score", "right"), ("weight", "right"), ("incentive", "right"),
+    ):  # fmt: skip
+        table.add_column(header, justify=justify)  # type: ignore[arg-type]
+    status = picture.status or {}
+    miners = {row["hotkey"]: row for row in status.get("miners", [])}
+    scores = status.get("scores", {})
+    for hotkey, name in names.items():
+        row = miners.get(hotkey)
+        neuron = picture.view.by_hotkey(hotkey) if picture.view is not None else None
+        table.add_row(
+            name,
+            str(neuron.uid) if neuron else "",
+            f"{hotkey[:6]}…{hotkey[-4:]}",
+            str(row["stage"]) if row and row["stage"] >= 0 else "",
+            _state(row, name in dead, status.get("phase", "")),
+            str(row["done"]) if row else "",
+            f"{row['seconds']:.3f}" if row else "",
+            f"{scores.get(hotkey, 0.0):.1f}",
+            f"{picture.weights.get(hotkey, 0.0):.3f}",
+            f"{neuron.incentive:.3f}" if neuron else "",
+        )
+    return table
+
+
+def _state(row: dict[str, object] | None, dead: bool, phase: str) -> Text:
+    if dead:
+        return Text("killed", style="red")
+    if row is None:
+        return Text("joining", style="yellow")
+    if not row["connected"]:
+        return Text("away", style="red")
+    if phase == "train":
+        return Text("working", style="green") if row["leases"] else Text("idle", style="dim")
+    return Text(phase, style="cyan")
+
+
+def _size(nbytes: int) -> str:
+    value = float(nbytes)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"

@@ -1,0 +1,58 @@
+"""One thread that computes. Everything that touches tensors goes through here, one call at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from iota_subnet.spec import RunSpec
+
+if TYPE_CHECKING:
+    from iota_subnet.train.runner import StageRunner
+
+T = TypeVar("T")
+
+
+class Engine:
+    """Holds the stage runner. Calls wait for each other in the order in which they were made."""
+
+    def __init__(self, threads: int, device: str) -> None:
+        self._threads = threads
+        self._device = device
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="stage")
+        self.runner: StageRunner | None = None
+
+    async def open(self, spec: RunSpec, stage: int) -> None:
+        """Build the runner of `stage`, or keep the one there is."""
+        if self.runner is None or self.runner.stage != stage or self.runner.spec != spec:
+            self.runner = await self._in_thread(lambda: self._build(spec, stage))
+
+    async def call(self, work: Callable[[StageRunner], T]) -> tuple[T, float]:
+        """`work(runner)` and the seconds it computed. Raises what it raises."""
+        runner = self.runner
+        if runner is None:
+            raise RuntimeError("no stage is installed")
+
+        def timed() -> tuple[T, float]:
+            began = time.perf_counter()
+            return work(runner), time.perf_counter() - began
+
+        return await self._in_thread(timed)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _build(self, spec: RunSpec, stage: int) -> StageRunner:
+        # Imported here: torch takes a second that a miner which is refused at Join need not spend.
+        import torch
+
+        from iota_subnet.train.runner import StageRunner
+
+        torch.set_num_threads(self._threads)
+        return StageRunner(spec, stage, self._device)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -1,0 +1,1 @@
+"""The language model, cut into stages. Imports nothing; take what you need from the submodules."""

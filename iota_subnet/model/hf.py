@@ -1,0 +1,66 @@
+"""Stages without a bottleneck as `transformers.LlamaForCausalLM`. transformers is imported on use only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from iota_subnet.model.stage import Stage
+from iota_subnet.spec import ModelSpec, SpecError
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
+
+_BLOCK = {
+    "attn_norm": "input_layernorm",
+    "attn.wq": "self_attn.q_proj",
+    "attn.wk": "self_attn.k_proj",
+    "attn.wv": "self_attn.v_proj",
+    "attn.wo": "self_attn.o_proj",
+    "mlp_norm": "post_attention_layernorm",
+    "mlp.gate": "mlp.gate_proj",
+    "mlp.up": "mlp.up_proj",
+    "mlp.down": "mlp.down_proj",
+}
+
+
+def llama_names(model: ModelSpec) -> dict[str, str]:
+    """Our global parameter name -> the name in `LlamaForCausalLM`'s state dict."""
+    names = {"embed.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight"}
+    names["head.weight"] = "lm_head.weight"
+    for index in range(model.blocks):
+        for ours, theirs in _BLOCK.items():
+            names[f"blocks.{index}.{ours}.weight"] = f"model.layers.{index}.{theirs}.weight"
+    return names
+
+
+def to_llama(stages: Sequence[Stage], model: ModelSpec) -> LlamaForCausalLM:
+    """The same function of tokens as the chained `stages`, as a float32 `LlamaForCausalLM` with its own copies.
+
+    Raises:
+        SpecError: the model has bottlenecks, which Llama cannot express, or stages are missing.
+    """
+    if model.bottleneck and model.stages > 1:
+        raise SpecError(f"a model with bottleneck={model.bottleneck} is no Llama; export it as IotaForCausalLM")
+    if [stage.index for stage in stages] != list(range(model.stages)):
+        raise SpecError(f"to_llama needs the stages 0..{model.stages - 1} in order")
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=model.vocab,
+        hidden_size=model.dim,
+        intermediate_size=model.ffn,
+        num_hidden_layers=model.blocks,
+        num_attention_heads=model.heads,
+        num_key_value_heads=model.kv_heads,
+        max_position_embeddings=model.seq,
+        rms_norm_eps=model.norm_eps,
+        rope_parameters={"rope_type": "default", "rope_theta": model.rope_theta},
+        tie_word_embeddings=False,
+        attention_bias=False,
+        mlp_bias=False,
+    )
+    llama = LlamaForCausalLM(config)
+    names = llama_names(model)
+    llama.load_state_dict({names[name]: p.detach() for stage in stages for name, p in stage.named_parameters()})
+    return llama

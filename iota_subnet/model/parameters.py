@@ -1,0 +1,101 @@
+"""Names, shapes and first values of a stage's parameters, without torch.
+
+Law: everything here is a function of (ModelSpec, stage, seed) alone, bit for bit, on any machine. That is why the
+first values come from raw Philox words and exact arithmetic: `torch.Tensor.normal_` takes another code path on
+another CPU, and strangers must start from the same digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from iota_subnet.spec import ModelSpec
+
+#: Starting scale of the last layer of an encoder or decoder, relative to 1/sqrt(fan in): near the identity path.
+BOUNDARY_GAIN = 0.1
+
+
+class Parameter(NamedTuple):
+    """One tensor of the flat vector. `std` 0 means constant ones (a norm's gain)."""
+
+    name: str
+    shape: tuple[int, ...]
+    std: float
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+def _matrix(name: str, rows: int, columns: int, gain: float = 1.0) -> Parameter:
+    return Parameter(f"{name}.weight", (rows, columns), gain / math.sqrt(columns))
+
+
+def _norm(name: str, width: int) -> Parameter:
+    return Parameter(f"{name}.weight", (width,), 0.0)
+
+
+def _block(model: ModelSpec, index: int) -> list[Parameter]:
+    at, d = f"blocks.{index}", model.dim
+    kv = model.kv_heads * (d // model.heads)
+    # Each block adds two branches to the residual stream; this keeps the stream's variance independent of the depth.
+    out = 1 / math.sqrt(2 * model.blocks)
+    return [
+        _norm(f"{at}.attn_norm", d),
+        _matrix(f"{at}.attn.wq", d, d),
+        _matrix(f"{at}.attn.wk", kv, d),
+        _matrix(f"{at}.attn.wv", kv, d),
+        _matrix(f"{at}.attn.wo", d, d, out),
+        _norm(f"{at}.mlp_norm", d),
+        _matrix(f"{at}.mlp.gate", model.ffn, d),
+        _matrix(f"{at}.mlp.up", model.ffn, d),
+        _matrix(f"{at}.mlp.down", d, model.ffn, out),
+    ]
+
+
+def parameters(model: ModelSpec, stage: int) -> list[Parameter]:
+    """The tensors of `stage` in the order of its flat vector (the order in which `Stage` defines them)."""
+    d, b, last = model.dim, model.bottleneck, model.stages - 1
+    table: list[Parameter] = []
+    if stage == 0:
+        table.append(Parameter("embed.weight", (model.vocab, d), 1 / math.sqrt(d)))
+    elif b:
+        at = f"decoders.{stage - 1}"
+        table += [_norm(f"{at}.norm", b), _matrix(f"{at}.hidden", 2 * d, b)]
+        table += [_matrix(f"{at}.out", d, 2 * d, BOUNDARY_GAIN)]
+    for index in model.blocks_of(stage):
+        table += _block(model, index)
+    if stage == last:
+        table += [_norm("norm", d), _matrix("head", model.vocab, d, BOUNDARY_GAIN)]
+    elif b:
+        at = f"encoders.{stage}"
+        table += [_norm(f"{at}.norm", d), _matrix(f"{at}.hidden", d, d), _matrix(f"{at}.out", b, d, BOUNDARY_GAIN)]
+    return table
+
+
+def parameter_count(model: ModelSpec, stage: int) -> int:
+    """P, the length of the flat vector of `stage`."""
+    return sum(parameter.size for parameter in parameters(model, stage))
+
+
+def initial_vector(model: ModelSpec, stage: int, seed: int) -> npt.NDArray[np.float32]:
+    """First values of `stage`, float32 [P]. Each tensor depends on (seed, its name) only, not on the split's order."""
+    parts = [_draw(parameter, seed) for parameter in parameters(model, stage)]
+    return np.concatenate(parts)
+
+
+def _draw(parameter: Parameter, seed: int) -> npt.NDArray[np.float32]:
+    if parameter.std == 0:
+        return np.ones(parameter.size, np.float32)
+    label = f"{seed}:{parameter.name}".encode()
+    key = int.from_bytes(hashlib.blake2b(label, digest_size=16).digest(), "little")
+    words = np.random.Philox(key=key).random_raw(parameter.size)
+    # The top 24 bits fit a float32 exactly, so the only rounding is one IEEE multiplication. Uniform in (-1, 1).
+    centred = (words >> np.uint64(40)).astype(np.float32) - np.float32(2**23 - 0.5)
+    return np.multiply(centred, np.float32(parameter.std * math.sqrt(3) / 2**23))

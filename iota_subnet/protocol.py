@@ -1,0 +1,78 @@
+"""The synapses between miners and the validator that orchestrates: decisions, never tensors.
+
+`Join` and `Leave` go from a miner's dendrite to the validator's axon; `AssignLayer`, `SetPhase` and `MergePlan` from
+the validator's dendrite to the miner's axon. Every field is signed, both ways, by `SignedSynapse`. The hot path (leases
+and receipts) is in `messages.py` and runs over the work channel.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from iota_subnet.messages import MAX_SHARDS, PlannedDuty, StageManifest
+from template.synapse import SignedSynapse
+
+
+class Join(SignedSynapse):
+    """A miner asks for a seat. `boot` is drawn once per process: the same boot means that nothing was lost."""
+
+    spec_version: int
+    boot: str = Field(min_length=8, max_length=64)
+    axon_ip: str = Field(max_length=64)
+    axon_port: int = Field(ge=1, le=65535)
+    data_url: str = Field(max_length=256, pattern=r"^http://[^/?#@\s]+$")
+    threads: int = Field(ge=1, le=4096)
+
+    accepted: bool = False
+    reason: str = ""
+    spec: str = ""
+    channel_url: str = ""
+
+
+class Leave(SignedSynapse):
+    """A miner stops on purpose: its seat is free at once, and nothing waits for it."""
+
+    reason: str = Field("", max_length=200)
+
+    accepted: bool = False
+
+
+class AssignLayer(SignedSynapse):
+    """The orchestrator gives a miner its stage and the global state to start from."""
+
+    spec_digest: str
+    stage: int = Field(ge=0)
+    epoch: int = Field(ge=0)
+    manifest: StageManifest
+    seconds_left: float
+
+    accepted: bool = False
+    reason: str = ""
+
+
+class SetPhase(SignedSynapse):
+    """The phase of the run. `shards` > 0 asks for the pseudo-gradient in so many; `manifest` asks to install it."""
+
+    phase: str
+    epoch: int = Field(ge=0)
+    seconds_left: float
+    waiting_for: str = ""
+    commitment: str = ""
+    shards: int = Field(0, ge=0, le=MAX_SHARDS)
+    manifest: StageManifest | None = None
+
+    accepted: bool = False
+    reason: str = ""
+
+
+class MergePlan(SignedSynapse):
+    """Which shards a miner reduces, drawn with `salt`; its commitment was in `SetPhase` when the epoch opened."""
+
+    stage: int = Field(ge=0)
+    epoch: int = Field(ge=0)
+    salt: str
+    seconds_left: float
+    duties: tuple[PlannedDuty, ...]
+
+    accepted: bool = False
+    reason: str = ""

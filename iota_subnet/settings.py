@@ -1,0 +1,98 @@
+"""The flags that IOTA adds to those of every neuron. `--run.epochs 4` is RUN_EPOCHS=4 in the environment or `.env`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from iota_subnet.spec import PRESETS, DataSpec, RunSpec, SpecError, SwarmSpec
+from template.errors import BadSettings
+from template.settings import AxonSettings, Group, NeuronGroup, NeuronSettings, Port
+
+
+class DataServer(Group):
+    """Where this neuron serves tensors; the validator's work channel and status share the port."""
+
+    port: Port = Field(0, description="port of the blob server; 0 picks a free one")
+    max_bytes: int = Field(4 << 30, ge=1 << 20, description="bytes of blobs kept at most")
+
+
+class RunSettings(Group):
+    """The run a validator orchestrates. `--run.spec` fixes everything; the other flags make a new specification."""
+
+    dir: Path = Field(Path("runs/validator"), description="folder of the ledger and of the model's blobs")
+    spec: Path | None = Field(None, description="run specification as JSON; the flags below are then ignored")
+    name: str = Field("iota", description="name of the run")
+    preset: str = Field("tiny", description=f"size of the model: {', '.join(PRESETS)}")
+    stages: int = Field(3, ge=1, description="pipeline stages")
+    epochs: int = Field(0, ge=0, description="epochs to train; 0 trains for ever")
+    batches: int = Field(120, ge=1, description="microbatches per epoch")
+    miners: int = Field(1, ge=1, description="ready miners that the first epoch waits for, a minute at most")
+    seed: int = Field(0, description="public seed of first weights, data order and stage choice")
+    data: str = Field("stdlib", description="stdlib, text:GLOB, or hf:NAME (streamed by the datasets package)")
+    tokenizer: str = Field("bytes", description="bytes, or a tokenizer for transformers' AutoTokenizer")
+
+    def build(self) -> RunSpec:
+        """The specification that these flags describe. Raises BadSettings."""
+        try:
+            if self.spec is not None:
+                return RunSpec.from_json(self.spec.read_text(encoding="utf-8"))
+            if self.preset not in PRESETS:
+                raise BadSettings(f"--run.preset (RUN_PRESET): {self.preset!r} is not one of {', '.join(PRESETS)}")
+            model = replace(PRESETS[self.preset], stages=self.stages)
+        except OSError as error:
+            raise BadSettings(f"--run.spec (RUN_SPEC): {self.spec} cannot be read: {error.strerror}") from None
+        except SpecError as error:
+            raise BadSettings(f"--run: {error}") from None
+        swarm = SwarmSpec(epochs=self.epochs, epoch_batches=self.batches, start_miners=self.miners)
+        data = DataSpec(self.data, self.tokenizer)
+        return RunSpec(self.name, self.seed, model=model, swarm=swarm, data=data)
+
+
+class NeuronDefaults(NeuronGroup):
+    """As for every neuron, but a training run moves faster than a chain's epoch."""
+
+    step_s: float = Field(3.0, ge=0, description="seconds between two looks at the chain")
+    epoch_length: int = Field(20, ge=1, description="blocks between two looks at the metagraph, and weight settings")
+
+
+class ValidatorAxon(AxonSettings):
+    """Miners find a validator by what it announces on chain."""
+
+    port: Port = Field(8090, description="port to listen on; 0 picks a free one")
+
+
+class ValidatorSettings(NeuronSettings):
+    """A validator: hosts the orchestrator, feeds data, checks merges, measures held-out loss, sets weights."""
+
+    axon: AxonSettings = ValidatorAxon()
+    neuron: NeuronGroup = NeuronDefaults()
+    run: RunSettings = RunSettings()
+    blobs: DataServer = DataServer()
+
+
+class WorkSettings(Group):
+    """How a miner works."""
+
+    validator: str | None = Field(
+        None, description="hotkey of the validator to work for; the one with most stake if none"
+    )
+    threads: int = Field(1, ge=1, description="CPU threads for one stage")
+    device: str = Field("cpu", description="torch device of the stage: cpu, cuda, cuda:1, mps")
+
+
+class MinerSettings(NeuronSettings):
+    """A miner: trains one stage of the model and takes part in its merges."""
+
+    neuron: NeuronGroup = NeuronDefaults()
+    work: WorkSettings = WorkSettings()
+    blobs: DataServer = DataServer()
+
+
+def advertised(axon: AxonSettings, bound: str) -> str:
+    """`bound` (http://ip:port) as others reach it."""
+    host = axon.announced(0)[0]
+    return f"http://{f'[{host}]' if ':' in host else host}:{urlsplit(bound).port}"

@@ -1,0 +1,228 @@
+"""What every party of a run must agree on, frozen, with one digest.
+
+Standard library only. A `RunSpec` travels as canonical JSON in the reply to `Join`; whoever holds it can build any
+stage, check any tensor's shape, and recompute any merge.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from iota_subnet import SPEC_VERSION
+
+Codec = Literal["fp32", "bf16"]
+
+#: Bytes of one value on the wire, by codec.
+CODEC_BYTES: dict[str, int] = {"fp32": 4, "bf16": 2}
+
+
+class SpecError(ValueError):
+    """A run specification that cannot describe a run; the message names the field and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRef:
+    """Where some bytes can be had: `digest` is blake3 in hex, `urls` are tried in order."""
+
+    digest: str
+    nbytes: int
+    urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A Llama-style decoder cut into `stages` runs of blocks.
+
+    `bottleneck` is the width b of what crosses a stage boundary (ResBM, arXiv 2604.11947); 0 sends the full `dim`.
+    """
+
+    preset: str = "tiny"
+    vocab: int = 256
+    dim: int = 128
+    blocks: int = 6
+    heads: int = 4
+    kv_heads: int = 2
+    ffn: int = 352
+    seq: int = 128
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-5
+    stages: int = 3
+    bottleneck: int = 32
+
+    def __post_init__(self) -> None:
+        if self.stages < 1 or self.blocks < self.stages:
+            raise SpecError(f"stages={self.stages} needs 1 <= stages <= blocks={self.blocks}; choose fewer stages")
+        if self.dim % self.heads or (self.dim // self.heads) % 2:
+            raise SpecError(f"dim={self.dim} must be heads={self.heads} times an even head size")
+        if self.heads % self.kv_heads:
+            raise SpecError(f"heads={self.heads} must be a multiple of kv_heads={self.kv_heads}")
+        if not 0 <= self.bottleneck <= self.dim:
+            raise SpecError(f"bottleneck={self.bottleneck} must lie between 0 (off) and dim={self.dim}")
+
+    @property
+    def boundary(self) -> int:
+        """Values per token that cross a stage boundary."""
+        return self.bottleneck or self.dim
+
+    def flops_share(self, stage: int) -> float:
+        """This stage's part of the matrix multiplications of one token, so that no stage is paid worse for its work."""
+        block = (
+            self.dim * self.dim * 2 + 2 * self.dim * self.dim * self.kv_heads // self.heads + 3 * self.dim * self.ffn
+        )
+        cost = [
+            len(self.blocks_of(k)) * block + (k == self.stages - 1) * self.dim * self.vocab for k in range(self.stages)
+        ]
+        return cost[stage] / sum(cost)
+
+    def blocks_of(self, stage: int) -> range:
+        """The transformer blocks [a, b) of `stage`; earlier stages get the remainder."""
+        if not 0 <= stage < self.stages:
+            raise SpecError(f"stage {stage} is not one of 0..{self.stages - 1}")
+        size, extra = divmod(self.blocks, self.stages)
+        start = stage * size + min(stage, extra)
+        return range(start, start + size + (stage < extra))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSpec:
+    """Batches and optimisers. `accumulate` microbatches make one inner step of one replica."""
+
+    microbatch: int = 8
+    accumulate: int = 2
+    lr: float = 3e-3
+    lr_min: float = 3e-4
+    warmup: int = 20
+    decay: int = 240
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    outer_lr: float = 0.7
+    outer_momentum: float = 0.9
+    outer_momentum_start: float = 0.5
+    outer_warmup: int = 4
+    activation_codec: Codec = "bf16"
+    delta_codec: Codec = "bf16"
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmSpec:
+    """Quotas, deadlines (seconds) and limits of the orchestrator. Every queue and body is bounded.
+
+    `epochs` = 0 trains for ever. The first epoch waits for `start_miners` ready miners, `start_s` at most.
+    `epoch_batches` microbatches are opened per epoch; a replica counts in the merge from `min_batches` backward passes
+    on; a phase moves on when `quorum` of the replicas are there, or at its deadline.
+    """
+
+    epochs: int = 0
+    start_miners: int = 1
+    start_s: float = 60.0
+    epoch_batches: int = 120
+    min_batches: int = 8
+    quorum: float = 0.8
+    live_per_replica: int = 5
+    leases_per_miner: int = 2
+    lease_s: float = 30.0
+    reconnect_s: float = 5.0
+    ready_s: float = 120.0
+    train_s: float = 600.0
+    drain_s: float = 20.0
+    commit_s: float = 30.0
+    reduce_s: float = 60.0
+    install_s: float = 60.0
+    score_window_s: float = 600.0
+    max_miners: int = 256
+    max_blob_bytes: int = 64 << 20
+    max_frame_bytes: int = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec:
+    """Where text comes from, pinned by the digests of its tokenizer and of the list of held-out documents."""
+
+    source: str = "stdlib"
+    tokenizer: str = "bytes"
+    eval_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """One training run. Two parties that hold the same `digest()` compute the same things."""
+
+    name: str = "iota"
+    seed: int = 0
+    version: int = SPEC_VERSION
+    model: ModelSpec = field(default_factory=ModelSpec)
+    train: TrainSpec = field(default_factory=TrainSpec)
+    swarm: SwarmSpec = field(default_factory=SwarmSpec)
+    data: DataSpec = field(default_factory=DataSpec)
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    def digest(self) -> str:
+        """blake2b-256 of the canonical JSON, in hex."""
+        return hashlib.blake2b(self.to_json().encode(), digest_size=32).hexdigest()
+
+    @staticmethod
+    def from_json(text: str) -> RunSpec:
+        """Read a spec that a stranger sent.
+
+        Raises:
+            SpecError: not JSON, a field too many or of the wrong type, or another spec version.
+        """
+        try:
+            raw = json.loads(text)
+        except ValueError as error:
+            raise SpecError(f"the run specification is not JSON: {error}") from None
+        if not isinstance(raw, dict):
+            raise SpecError("the run specification is not a JSON object")
+        if raw.get("version") != SPEC_VERSION:
+            raise SpecError(
+                f"the run uses spec version {raw.get('version')!r}, this software {SPEC_VERSION}; "
+                "install the same release as the validator"
+            )
+        parts = {"model": ModelSpec, "train": TrainSpec, "swarm": SwarmSpec, "data": DataSpec}
+        values = {name: _build(parts[name], value) if name in parts else value for name, value in raw.items()}
+        spec: RunSpec = _build(RunSpec, values)
+        return spec
+
+
+def _build(cls: Any, raw: Any) -> Any:
+    """Build a flat frozen dataclass from JSON values, checking names and scalar types."""
+    if not isinstance(raw, dict):
+        raise SpecError(f"{cls.__name__} must be an object, not {type(raw).__name__}")
+    defaults = cls()
+    names = {f.name for f in dataclasses.fields(cls)}
+    unknown = sorted(set(raw) - names)
+    if unknown:
+        raise SpecError(f"{cls.__name__} has no field {unknown[0]!r}; install the same release as the validator")
+    values: dict[str, Any] = {}
+    for name, value in raw.items():
+        like = getattr(defaults, name)
+        if isinstance(like, tuple) and isinstance(value, list):
+            value = tuple(value)
+        if isinstance(like, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not type(like):
+            raise SpecError(f"{cls.__name__}.{name} must be {type(like).__name__}, not {type(value).__name__}")
+        values[name] = value
+    return cls(**values)
+
+
+def shard_bounds(size: int, shards: int) -> list[tuple[int, int]]:
+    """Cut [0, size) into `shards` contiguous slices that cover it exactly and differ by at most one in length."""
+    if shards < 1:
+        raise SpecError(f"a vector cannot be cut into {shards} shards")
+    return [(size * i // shards, size * (i + 1) // shards) for i in range(shards)]
+
+
+PRESETS: dict[str, ModelSpec] = {
+    "tiny": ModelSpec(),
+    "100m": ModelSpec("100m", 32_000, 768, 12, 12, 4, 2048, 1024, stages=3, bottleneck=96),
+    "1b": ModelSpec("1b", 128_256, 2048, 16, 32, 8, 8192, 2048, rope_theta=500_000.0, stages=4, bottleneck=64),
+}

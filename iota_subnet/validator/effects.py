@@ -1,0 +1,188 @@
+"""Carries out what the core asks for. Decides nothing; what fails after its retries is posted back as an event."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from loguru import logger
+
+from iota_subnet import messages as m
+from iota_subnet.core import actions as a
+from iota_subnet.core.events import EffectFailed, Event
+from iota_subnet.core.state import Miner
+from iota_subnet.protocol import AssignLayer, MergePlan, SetPhase
+from iota_subnet.validator.audit import Auditor
+from iota_subnet.validator.outgoing import Outgoing
+from iota_subnet.wire.channel import ChannelServer
+from iota_subnet.wire.signing import Clock
+from template.errors import PeerError
+from template.logs import short
+from template.synapse import SignedDendrite, SignedSynapse
+
+#: Synapses that may wait for one miner; more means that it does not answer, and the oldest are worthless by then.
+MAX_CALLS = 64
+
+TRIES = 3
+
+
+class Tokens(Protocol):
+    """Where microbatches come from."""
+
+    async def publish(self, batch: int) -> None: ...
+
+    def forget(self, batch: int) -> None: ...
+
+
+class Effects:
+    """One validator's hands. `perform` never blocks and never raises."""
+
+    def __init__(
+        self,
+        spec_digest: str,
+        outgoing: Outgoing,
+        channel: ChannelServer,
+        dendrite: SignedDendrite,
+        tokens: Tokens,
+        auditor: Auditor,
+        miner_of: Callable[[str], Miner | None],
+        publish_scores: Callable[[int, dict[str, float]], None],
+        post: Callable[[Event], object],
+        clock: Clock,
+    ) -> None:
+        self._spec_digest = spec_digest
+        self._outgoing = outgoing
+        self._channel = channel
+        self._dendrite = dendrite
+        self._tokens = tokens
+        self._auditor = auditor
+        self._miner_of = miner_of
+        self._publish_scores = publish_scores
+        self._post = post
+        self._clock = clock
+        self._calls: dict[str, asyncio.Queue[tuple[str, SignedSynapse]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def perform(self, action: a.Action) -> None:
+        """Begin one action."""
+        match action:
+            case a.GiveLease() | a.WithdrawLease() | a.Refuse() | a.FixContributors() | a.Forget():
+                # Not connected: the core sends it again when the miner is back.
+                self._channel.send(action.hotkey, self._message(action))
+            case a.AssignLayer() | a.SetPhase() | a.SendMergePlan():
+                self._enqueue(action.hotkey, type(action).__name__, self._synapse(action))
+            case a.PublishBatch():
+                self._spawn("PublishBatch", self._tokens.publish(action.batch))
+            case a.ForgetBatch():
+                self._tokens.forget(action.batch)
+            case a.RecomputeShard():
+                self._spawn("RecomputeShard", self._auditor.recompute(action))
+            case a.Evaluate():
+                self._spawn("Evaluate", self._auditor.evaluate(action))
+            case a.PublishScores():
+                self._publish_scores(action.epoch, dict(action.scores))
+            case _:
+                raise AssertionError(f"an action without an effect: {action!r}")
+
+    async def close(self) -> None:
+        """Stop what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _left(self, deadline: float) -> float:
+        return max(0.0, deadline - self._clock())
+
+    def _message(
+        self, action: a.GiveLease | a.WithdrawLease | a.Refuse | a.FixContributors | a.Forget
+    ) -> m.FromOrchestrator:
+        match action:
+            case a.GiveLease():
+                inputs = tuple(self._outgoing.blob(ref, action.hotkey) for ref in action.inputs)
+                left = self._left(action.deadline)
+                return m.Lease(action.lease, action.op, action.batch, action.stage, action.epoch, inputs, left)
+            case a.WithdrawLease():
+                return m.Withdrawn(action.lease, action.reason)
+            case a.Refuse():
+                logger.info("refused {} of {}: {}", action.what, short(action.hotkey), action.reason)
+                return m.Refusal(action.what, action.reason)
+            case a.FixContributors():
+                return m.Contributors(action.stage, action.epoch, action.shard, action.contributors)
+            case a.Forget():
+                return m.Retired(action.batch)
+
+    def _synapse(self, action: a.AssignLayer | a.SetPhase | a.SendMergePlan) -> SignedSynapse:
+        match action:
+            case a.AssignLayer():
+                manifest = self._outgoing.manifest(action.manifest, action.hotkey)
+                return AssignLayer(
+                    spec_digest=self._spec_digest,
+                    stage=action.stage,
+                    epoch=action.epoch,
+                    manifest=manifest,
+                    seconds_left=60.0,
+                )
+            case a.SetPhase():
+                install = self._outgoing.manifest(action.manifest, action.hotkey) if action.manifest else None
+                return SetPhase(
+                    phase=action.phase,
+                    epoch=action.epoch,
+                    seconds_left=self._left(action.deadline),
+                    waiting_for=action.reason,
+                    commitment=action.commitment,
+                    shards=action.shards,
+                    manifest=install,
+                )
+            case a.SendMergePlan():
+                return MergePlan(
+                    stage=action.stage,
+                    epoch=action.epoch,
+                    salt=action.salt,
+                    seconds_left=self._left(action.deadline),
+                    duties=tuple(self._outgoing.duty(duty, action.hotkey) for duty in action.duties),
+                )
+
+    def _enqueue(self, hotkey: str, name: str, synapse: SignedSynapse) -> None:
+        """Synapses to one miner go out in order, one at a time; miners do not wait for each other."""
+        queue = self._calls.get(hotkey)
+        if queue is None:
+            queue = self._calls[hotkey] = asyncio.Queue(MAX_CALLS)
+            self._spawn("calls", self._caller(hotkey, queue))
+        if queue.full():
+            queue.get_nowait()
+        queue.put_nowait((name, synapse))
+
+    async def _caller(self, hotkey: str, queue: asyncio.Queue[tuple[str, SignedSynapse]]) -> None:
+        while True:
+            name, synapse = await queue.get()
+            reason = ""
+            for attempt in range(TRIES):
+                miner = self._miner_of(hotkey)
+                if miner is None:
+                    break
+                try:
+                    ip, _, port = miner.axon.rpartition(":")
+                    reply: Any = await self._dendrite.call(hotkey, ip, int(port), synapse, timeout_s=10.0)
+                except (PeerError, ValueError) as error:
+                    reason = str(error)
+                    await asyncio.sleep(0.3 * (attempt + 1))
+                    continue
+                reason = "" if reply.accepted else reply.reason or "not accepted"
+                break
+            if reason:
+                logger.warning("{} to {} failed: {}", name, short(hotkey), reason)
+                self._post(EffectFailed(at=self._clock(), action=name, hotkey=hotkey, reason=reason[:200]))
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as error:
+                logger.opt(exception=error).error("{} failed", name)
+                reason = f"{type(error).__name__}: {error}"[:200]
+                self._post(EffectFailed(at=self._clock(), action=name, hotkey="", reason=reason))
+
+        task = asyncio.get_running_loop().create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,65 @@
+"""The shell of the core: journal, decide, perform. Its only state is the orchestrator's.
+
+Law: an event is on disk before it is handled, and handled before anything it causes is sent. What fails comes back as
+an event. Events that arrive while one is being handled wait their turn, so no two interleave.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from loguru import logger
+
+from iota_subnet.core import invariants
+from iota_subnet.core.actions import Action
+from iota_subnet.core.events import Event
+from iota_subnet.core.orchestrator import Orchestrator
+from iota_subnet.core.state import RunState
+from iota_subnet.validator.ledger import Ledger
+
+
+class Service:
+    """Applies events one after the other. `perform` must not block and must not raise."""
+
+    def __init__(
+        self, orchestrator: Orchestrator, ledger: Ledger, perform: Callable[[Action], None], check: bool = False
+    ) -> None:
+        self._orchestrator = orchestrator
+        self._ledger = ledger
+        self._perform = perform
+        self._check = check
+        self._waiting: deque[Event] = deque()
+        self._busy = False
+
+    @property
+    def state(self) -> RunState:
+        """For reading only."""
+        return self._orchestrator.state
+
+    def post(self, event: Event) -> list[Action]:
+        """Apply `event`; the actions it caused, already being performed. Empty when it had to wait its turn."""
+        self._waiting.append(event)
+        if self._busy:
+            return []
+        self._busy = True
+        first: list[Action] | None = None
+        try:
+            while self._waiting:
+                actions = self._apply(self._waiting.popleft())
+                first = actions if first is None else first
+        finally:
+            self._busy = False
+        return first or []
+
+    def _apply(self, event: Event) -> list[Action]:
+        phase, epoch = self.state.phase, self.state.epoch
+        self._ledger.append(event)
+        actions = self._orchestrator.handle(event)
+        if self._check:
+            invariants.check(self.state)
+        if (phase, epoch) != (self.state.phase, self.state.epoch):
+            logger.info("epoch {}: {} ({})", self.state.epoch, self.state.phase.value, self.state.waiting_for)
+        for action in actions:
+            self._perform(action)
+        return actions

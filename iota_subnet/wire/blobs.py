@@ -1,0 +1,25 @@
+"""Content-addressed bytes: where they lie, who hands them out, who gets them. One door to the three files behind it."""
+
+from __future__ import annotations
+
+from iota_subnet.wire.digests import digest_of, is_digest
+from iota_subnet.wire.fetch import Attempt, BlobFetcher, FetchFailed, Kind
+from iota_subnet.wire.server import BlobServer, CannotListen, PortInUse
+from iota_subnet.wire.store import BlobStore, DirStore, MemoryStore, NotStored, StoreFull
+
+__all__ = [
+    "Attempt",
+    "BlobFetcher",
+    "BlobServer",
+    "BlobStore",
+    "CannotListen",
+    "DirStore",
+    "FetchFailed",
+    "Kind",
+    "MemoryStore",
+    "NotStored",
+    "PortInUse",
+    "StoreFull",
+    "digest_of",
+    "is_digest",
+]

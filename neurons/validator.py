@@ -1,0 +1,33 @@
+"""Run a validator, which hosts the orchestrator: `python neurons/validator.py --netuid 1 --wallet.name w`.
+
+`--help` lists every flag.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from iota_subnet.settings import ValidatorSettings
+from template import cli, logs, wallet
+from template.settings import parse
+
+
+async def run(argv: Sequence[str]) -> None:
+    settings = parse(ValidatorSettings, argv, prog="neurons/validator.py")
+    logs.setup(settings.logging.effective_level, file=settings.logging.file, who=settings.wallet.hotkey)
+    keys = wallet.load(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
+    # Imported late, so that --help and a wrong flag answer at once.
+    from iota_subnet.validator.neuron import IotaValidator
+    from template.subtensor import SubtensorChain
+
+    chain = SubtensorChain(keys, settings.subtensor.endpoint, settings.subtensor.timeout_s)
+    await IotaValidator(settings, chain, keys).run()
+
+
+def main() -> int:
+    return cli.main(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""AdminUtils: hyperparameters of a subnet, set by its owner or through Sudo.
+
+On this chain the owner may set every served parameter; the real runtime keeps some of them (tempo, kappa, max uids ...)
+for root.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from template.localnet.dispatch import Context, handles
+from template.localnet.errors import DispatchFailure, module_error
+from template.localnet.state import Subnet
+
+_MIN_ACTIVITY_CUTOFF = 1
+_MAX_OWNER_BONDS_AVERAGE = 975_000
+
+# call -> (its argument, the hyperparameter it sets)
+_PLAIN = {
+    "sudo_set_weights_set_rate_limit": ("weights_set_rate_limit", "weights_rate_limit"),
+    "sudo_set_commit_reveal_weights_enabled": ("enabled", "commit_reveal"),
+    "sudo_set_immunity_period": ("immunity_period", "immunity_period"),
+    "sudo_set_kappa": ("kappa", "kappa"),
+    "sudo_set_rho": ("rho", "rho"),
+    "sudo_set_serving_rate_limit": ("serving_rate_limit", "serving_rate_limit"),
+    "sudo_set_min_allowed_weights": ("min_allowed_weights", "min_allowed_weights"),
+    "sudo_set_weights_version_key": ("weights_version_key", "weights_version"),
+    "sudo_set_max_registrations_per_block": ("max_registrations_per_block", "max_registrations_per_block"),
+    "sudo_set_network_registration_allowed": ("registration_allowed", "registration_allowed"),
+}
+# as above, for values that must be at least one
+_POSITIVE = {
+    "sudo_set_tempo": ("tempo", "tempo"),
+    "sudo_set_target_registrations_per_interval": ("target_registrations_per_interval", "target_registrations"),
+    "sudo_set_adjustment_interval": ("adjustment_interval", "adjustment_interval"),
+}
+
+
+def _authorised(context: Context, netuid: int) -> Subnet:
+    subnet = context.state.subnets.get(netuid)
+    if subnet is None:
+        raise DispatchFailure("Module", "AdminUtils.SubnetDoesNotExist")
+    if not context.is_root and context.signed() != subnet.owner_coldkey:
+        raise DispatchFailure("BadOrigin")
+    return subnet
+
+
+def _set(context: Context, subnet: Subnet, name: str, value: Any) -> None:
+    subnet.params = replace(subnet.params, **{name: value})
+    if name == "tempo":
+        context.emit("SubtensorModule", "TempoSet", (subnet.netuid, value))
+    elif name == "weights_rate_limit":
+        context.emit("SubtensorModule", "WeightsSetRateLimitSet", (subnet.netuid, value))
+
+
+def _install(call: str, argument: str, name: str, low: int) -> None:
+    @handles(f"AdminUtils.{call}")
+    def handler(context: Context, args: dict[str, Any]) -> None:
+        subnet = _authorised(context, args["netuid"])
+        if args[argument] < low:
+            raise DispatchFailure("Module", "AdminUtils.ValueNotInBounds")
+        _set(context, subnet, name, args[argument])
+
+
+for _call, (_argument, _name) in _PLAIN.items():
+    _install(_call, _argument, _name, 0)
+for _call, (_argument, _name) in _POSITIVE.items():
+    _install(_call, _argument, _name, 1)
+
+
+@handles("AdminUtils.sudo_set_activity_cutoff")
+def set_activity_cutoff(context: Context, args: dict[str, Any]) -> None:
+    subnet = _authorised(context, args["netuid"])
+    if args["activity_cutoff"] < _MIN_ACTIVITY_CUTOFF:
+        raise module_error("ActivityCutoffTooLow")
+    _set(context, subnet, "activity_cutoff", args["activity_cutoff"])
+
+
+@handles("AdminUtils.sudo_set_max_allowed_uids")
+def set_max_allowed_uids(context: Context, args: dict[str, Any]) -> None:
+    subnet, limit = _authorised(context, args["netuid"]), args["max_allowed_uids"]
+    if limit < subnet.size:
+        raise DispatchFailure("Module", "AdminUtils.MaxAllowedUIdsLessThanCurrentUIds")
+    _set(context, subnet, "max_uids", limit)
+
+
+@handles("AdminUtils.sudo_set_max_allowed_validators")
+def set_max_allowed_validators(context: Context, args: dict[str, Any]) -> None:
+    subnet, limit = _authorised(context, args["netuid"]), args["max_allowed_validators"]
+    if limit > subnet.params.max_uids:
+        raise DispatchFailure("Module", "AdminUtils.MaxValidatorsLargerThanMaxUIds")
+    _set(context, subnet, "max_validators", limit)
+
+
+@handles("AdminUtils.sudo_set_bonds_moving_average")
+def set_bonds_moving_average(context: Context, args: dict[str, Any]) -> None:
+    subnet, value = _authorised(context, args["netuid"]), args["bonds_moving_average"]
+    if value > 1_000_000 or (not context.is_root and value > _MAX_OWNER_BONDS_AVERAGE):
+        raise DispatchFailure("Module", "AdminUtils.BondsMovingAverageMaxReached")
+    _set(context, subnet, "bonds_moving_avg", value)
+
+
+def _set_burn_bounds(context: Context, netuid: int, low: int | None, high: int | None) -> None:
+    subnet = _authorised(context, netuid)
+    low = subnet.params.min_burn if low is None else low
+    high = subnet.params.max_burn if high is None else high
+    if not 0 < low <= high:
+        raise DispatchFailure("Module", "AdminUtils.ValueNotInBounds")
+    subnet.params = replace(subnet.params, min_burn=low, max_burn=high)
+    subnet.burn = max(low, min(high, subnet.burn))
+
+
+@handles("AdminUtils.sudo_set_min_burn")
+def set_min_burn(context: Context, args: dict[str, Any]) -> None:
+    _set_burn_bounds(context, args["netuid"], args["min_burn"], None)
+
+
+@handles("AdminUtils.sudo_set_max_burn")
+def set_max_burn(context: Context, args: dict[str, Any]) -> None:
+    _set_burn_bounds(context, args["netuid"], None, args["max_burn"])

@@ -1,0 +1,155 @@
+"""SubtensorModule: stake in, out and between hotkeys, coldkeys and subnets. Amounts are rao."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from template.localnet.dispatch import Context, handles
+from template.localnet.economy import alpha_within_limit, buy, quote_alpha_for_tao, sell, tao_within_limit
+from template.localnet.errors import module_error
+from template.localnet.state import AccountId, ChainState, Subnet
+
+
+def _open_subnet(state: ChainState, netuid: int) -> Subnet:
+    subnet = state.subnets.get(netuid)
+    if subnet is None:
+        raise module_error("SubnetNotExists")
+    if subnet.started_at is None:
+        raise module_error("SubtokenDisabled")
+    return subnet
+
+
+def _stake(context: Context, hotkey: AccountId, netuid: int, tao: int) -> None:
+    coldkey, state = context.signed(), context.state
+    subnet = _open_subnet(state, netuid)
+    if tao < state.config.min_stake:
+        raise module_error("AmountTooLow")
+    if state.free(coldkey) < tao:
+        raise module_error("NotEnoughBalanceToStake")
+    if hotkey not in state.owners:
+        raise module_error("HotKeyAccountNotExists")
+    alpha = buy(subnet, tao)
+    state.withdraw(coldkey, tao)
+    state.change_stake(hotkey, coldkey, netuid, alpha)
+    context.emit("SubtensorModule", "StakeAdded", (coldkey, hotkey, tao, alpha, netuid, 0))
+
+
+def _held(context: Context, hotkey: AccountId, netuid: int, alpha: int) -> Subnet:
+    """The subnet, after checking that the signer can take ``alpha`` out of it."""
+    coldkey, state = context.signed(), context.state
+    subnet = _open_subnet(state, netuid)
+    if hotkey not in state.owners:
+        raise module_error("HotKeyAccountNotExists")
+    if state.stake_of(hotkey, coldkey, netuid) < alpha or alpha <= 0:
+        raise module_error("NotEnoughStakeToWithdraw")
+    if quote_alpha_for_tao(subnet, alpha).out < state.config.min_stake:
+        raise module_error("AmountTooLow")
+    return subnet
+
+
+def _unstake(context: Context, hotkey: AccountId, netuid: int, alpha: int) -> int:
+    subnet = _held(context, hotkey, netuid, alpha)
+    coldkey, state = context.signed(), context.state
+    tao = sell(subnet, alpha)
+    state.change_stake(hotkey, coldkey, netuid, -alpha)
+    state.deposit(coldkey, tao)
+    context.emit("SubtensorModule", "StakeRemoved", (coldkey, hotkey, tao, alpha, netuid, 0))
+    return tao
+
+
+@handles("SubtensorModule.add_stake")
+def add_stake(context: Context, args: dict[str, Any]) -> None:
+    _stake(context, args["hotkey"], args["netuid"], args["amount_staked"])
+
+
+@handles("SubtensorModule.add_stake_limit")
+def add_stake_limit(context: Context, args: dict[str, Any]) -> None:
+    subnet = _open_subnet(context.state, args["netuid"])
+    wanted = args["amount_staked"]
+    possible = tao_within_limit(subnet, wanted, args["limit_price"])
+    if possible < wanted and not args["allow_partial"]:
+        raise module_error("SlippageTooHigh")
+    _stake(context, args["hotkey"], args["netuid"], possible)
+
+
+@handles("SubtensorModule.remove_stake")
+def remove_stake(context: Context, args: dict[str, Any]) -> None:
+    _unstake(context, args["hotkey"], args["netuid"], args["amount_unstaked"])
+
+
+@handles("SubtensorModule.remove_stake_limit")
+def remove_stake_limit(context: Context, args: dict[str, Any]) -> None:
+    subnet = _open_subnet(context.state, args["netuid"])
+    wanted = args["amount_unstaked"]
+    possible = alpha_within_limit(subnet, wanted, args["limit_price"])
+    if possible < wanted and not args["allow_partial"]:
+        raise module_error("SlippageTooHigh")
+    _unstake(context, args["hotkey"], args["netuid"], possible)
+
+
+@handles("SubtensorModule.remove_stake_full_limit")
+def remove_stake_full_limit(context: Context, args: dict[str, Any]) -> None:
+    subnet = _open_subnet(context.state, args["netuid"])
+    alpha = context.state.stake_of(args["hotkey"], context.signed(), args["netuid"])
+    limit = args["limit_price"]
+    if limit is not None and alpha_within_limit(subnet, alpha, limit) < alpha:
+        raise module_error("SlippageTooHigh")
+    _unstake(context, args["hotkey"], args["netuid"], alpha)
+
+
+@handles("SubtensorModule.unstake_all")
+def unstake_all(context: Context, args: dict[str, Any]) -> None:
+    """Sell everything the signer holds with one hotkey; positions too small to sell stay."""
+    coldkey, state, hotkey = context.signed(), context.state, args["hotkey"]
+    if hotkey not in state.owners:
+        raise module_error("HotKeyAccountNotExists")
+    for netuid, subnet in list(state.subnets.items()):
+        alpha = state.stake_of(hotkey, coldkey, netuid)
+        sellable = alpha and quote_alpha_for_tao(subnet, alpha).out >= state.config.min_stake
+        if sellable and subnet.started_at is not None:
+            _unstake(context, hotkey, netuid, alpha)
+
+
+def _relocate(
+    context: Context, hotkey: AccountId, target: tuple[AccountId, AccountId], netuids: tuple[int, int], alpha: int
+) -> int:
+    """Take alpha from the signer's position and give it to (hotkey, coldkey) ``target``; returns its TAO value."""
+    coldkey, state = context.signed(), context.state
+    origin = _held(context, hotkey, netuids[0], alpha)
+    destination = _open_subnet(state, netuids[1])
+    if target[0] not in state.owners:
+        raise module_error("HotKeyAccountNotExists")
+    state.change_stake(hotkey, coldkey, netuids[0], -alpha)
+    if netuids[0] == netuids[1]:
+        tao, received = quote_alpha_for_tao(origin, alpha).out, alpha
+    else:
+        tao = sell(origin, alpha)
+        received = buy(destination, tao)
+    state.change_stake(target[0], target[1], netuids[1], received)
+    return tao
+
+
+@handles("SubtensorModule.move_stake")
+def move_stake(context: Context, args: dict[str, Any]) -> None:
+    coldkey, origin, target = context.signed(), args["origin_hotkey"], args["destination_hotkey"]
+    netuids = (args["origin_netuid"], args["destination_netuid"])
+    tao = _relocate(context, origin, (target, coldkey), netuids, args["alpha_amount"])
+    context.emit("SubtensorModule", "StakeMoved", (coldkey, origin, netuids[0], target, netuids[1], tao))
+
+
+@handles("SubtensorModule.transfer_stake")
+def transfer_stake(context: Context, args: dict[str, Any]) -> None:
+    coldkey, receiver, hotkey = context.signed(), args["destination_coldkey"], args["hotkey"]
+    netuids = (args["origin_netuid"], args["destination_netuid"])
+    tao = _relocate(context, hotkey, (hotkey, receiver), netuids, args["alpha_amount"])
+    context.emit("SubtensorModule", "StakeTransferred", (coldkey, receiver, hotkey, *netuids, tao))
+
+
+@handles("SubtensorModule.swap_stake")
+def swap_stake(context: Context, args: dict[str, Any]) -> None:
+    coldkey, hotkey = context.signed(), args["hotkey"]
+    netuids = (args["origin_netuid"], args["destination_netuid"])
+    if netuids[0] == netuids[1]:
+        raise module_error("SameNetuid")
+    tao = _relocate(context, hotkey, (hotkey, coldkey), netuids, args["alpha_amount"])
+    context.emit("SubtensorModule", "StakeSwapped", (coldkey, hotkey, *netuids, tao))

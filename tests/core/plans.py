@@ -1,0 +1,109 @@
+"""What goes wrong in a world, drawn from a seed before it starts. A plan is data: print it to see a failing seed's story."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+
+from iota_subnet.spec import ModelSpec, RunSpec, SwarmSpec, TrainSpec
+
+#: Faults are injected in this many simulated seconds; after it, the world only has to come to an end.
+STORM = 70.0
+
+
+@dataclass(frozen=True)
+class Trait:
+    """How one miner behaves. `seconds` is what one lease takes; the rest is chance or malice."""
+
+    seconds: float = 0.4
+    lies_in_reduce: bool = False
+    wrong_losses: bool = False
+    fails_all: bool = False
+    silent: bool = False
+    hides_peers: bool = False
+    blob_loss: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`incidents` are (time, what, number of the miner)."""
+
+    seed: int
+    stages: int = 2
+    miners: int = 4
+    epochs: int = 3
+    traits: dict[int, Trait] = field(default_factory=dict)
+    incidents: tuple[tuple[float, str, int], ...] = ()
+    loss: float = 0.0
+    twice: float = 0.0
+    jitter: float = 0.0
+    blob_loss: float = 0.0
+    token_loss: float = 0.0
+    auditor_loss: float = 0.0
+    latency: float = 0.02
+
+    def spec(self) -> RunSpec:
+        """Small and quick, with the ratios of a real run."""
+        return RunSpec(
+            seed=self.seed,
+            model=ModelSpec(stages=self.stages, blocks=max(2, self.stages)),
+            train=TrainSpec(microbatch=2),
+            swarm=SwarmSpec(
+                epochs=self.epochs,
+                start_miners=self.miners,
+                start_s=10.0,
+                epoch_batches=10,
+                min_batches=2,
+                live_per_replica=3,
+                lease_s=6.0,
+                ready_s=8.0,
+                train_s=60.0,
+                drain_s=15.0,
+                commit_s=6.0,
+                reduce_s=10.0,
+                install_s=8.0,
+                score_window_s=1e6,
+                max_miners=32,
+            ),
+        )
+
+
+INCIDENTS = ("crash", "restart_miner", "blink", "away", "leave", "deregister", "join", "restart_validator")
+
+
+def plan(seed: int) -> Plan:
+    """A mixed bag: about a third of the worlds have a lossy network, most have a few incidents, some a bad miner."""
+    rng = Random(f"plan {seed}")
+    stages = rng.choice((1, 2, 2, 3, 3))
+    miners = stages * rng.choice((1, 2, 2, 3)) + rng.choice((0, 0, 1))
+    traits = {
+        number: Trait(seconds=rng.uniform(0.1, 0.8), blob_loss=rng.choice((0.0, 0.0, 0.05))) for number in range(miners)
+    }
+    bad = {
+        "liar": Trait(lies_in_reduce=True),
+        "losses": Trait(wrong_losses=True),
+        "broken": Trait(fails_all=True),
+        "silent": Trait(silent=True),
+        "slow": Trait(seconds=rng.uniform(5.0, 9.0)),
+        "hider": Trait(hides_peers=True),
+    }
+    # The worst of it only where a stage has somebody else, or the run could not go on for good reason.
+    if miners >= 2 * stages and rng.random() < 0.7:
+        traits[rng.randrange(miners)] = bad[rng.choice(["liar", "liar", "liar", *bad])]
+    incidents = [
+        (rng.uniform(0.0, STORM), rng.choice(INCIDENTS), rng.randrange(miners)) for _ in range(rng.choice((0, 2, 4, 8)))
+    ]
+    lossy = rng.random() < 0.35
+    return Plan(
+        seed,
+        stages,
+        miners,
+        traits=traits,
+        incidents=tuple(sorted(incidents)),
+        loss=rng.uniform(0.0, 0.05) if lossy else 0.0,
+        twice=rng.uniform(0.0, 0.2) if lossy else 0.0,
+        jitter=rng.uniform(0.0, 1.0) if lossy else 0.0,
+        token_loss=rng.choice((0.0, 0.03)),
+        auditor_loss=rng.choice((0.0, 0.3)),
+        latency=rng.choice((0.0, 0.02, 0.1)),
+    )
