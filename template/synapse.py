@@ -239,8 +239,8 @@ class SignedAxon(bt.Axon):  # type: ignore[misc, unused-ignore]
 
     `who(hotkey)` returns None to admit a caller, else the reason for refusing it; it is called with verified hotkeys
     only, on the event loop, so it must be a lookup. `start` and `stop` are coroutines, unlike the SDK's: handlers run
-    on the event loop that awaited `start`, no thread is made. `max_body_bytes` is short for that limit. `port` 0 picks a free one (read `.port` after `start`).
-    Each `start` begins a new session: whatever was signed before it is refused.
+    on the event loop that awaited `start`, no thread is made. `port` 0 picks a free one (read `.port` after `start`);
+    `max_body_bytes` is short for that limit. Each `start` begins a new session: what was signed before it is refused.
     """
 
     def __init__(

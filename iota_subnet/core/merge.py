@@ -274,8 +274,18 @@ def release(state: RunState, miner: Miner) -> list[Action]:
         elif miner.hotkey in merge.eligible:
             merge.eligible = tuple(hotkey for hotkey in merge.eligible if hotkey != miner.hotkey)
         for shard in merge.shards:
+            if state.phase is Phase.REDUCE and _homeless(state, merge, shard):
+                # Twins agreed and died before anybody had a copy: without this, nobody could ever install the stage.
+                shard.accepted = None
+                actions += _recompute(state, merge, shard, "all who held the result are gone")
             actions += settle(state, merge, shard)
     return actions
+
+
+def _homeless(state: RunState, merge: StageMerge, shard: Shard) -> bool:
+    """Whether an accepted result was made by processes that are all gone, and not by the validator."""
+    made_here = shard.accepted is None or bool(shard.recomputing)
+    return not made_here and not any(_alive(state, merge, hotkey) for hotkey in shard.results)
 
 
 def _alive(state: RunState, merge: StageMerge, hotkey: str) -> bool:

@@ -131,8 +131,6 @@ class Launcher:
             argv = [sys.executable, str(ENTRY_POINTS / "miner.py"), *common, "--wallet.name", "miners"]
             ports = ["--wallet.hotkey", f"miner-{index}", "--axon.port", "0", "--blobs.port", "0"]
             self._miners.append(family.start(f"miner-{index}", [*argv, *ports]))
-        started = time.monotonic()
-        self._kills = sorted((started + seconds, miner) for seconds, miner in self.options.kills)
 
     # Watching
 
@@ -173,6 +171,7 @@ class Launcher:
             self.picture.take(status)
             if status["phase"] != "wait" and not self._train_began:
                 self._train_began = time.monotonic()
+                self._kills = sorted((self._train_began + after, miner) for after, miner in self.options.kills)
             if status["phase"] == "done" and not self._train_ended:
                 self._train_ended = time.monotonic()
             if not self.options.ui:

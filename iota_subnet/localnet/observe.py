@@ -56,5 +56,6 @@ def look_at_chain(chain: SubtensorChain, stage: Stage, netuid: int, picture: Pic
     by_uid = {neuron.uid: neuron.hotkey for neuron in view.neurons}
     picture.view = view
     for row in rows.values():
-        total = sum(row.values()) or 1
-        picture.weights = {by_uid[uid]: value / total for uid, value in row.items() if uid in by_uid}
+        if row:
+            total = sum(row.values())
+            picture.weights = {by_uid[uid]: value / total for uid, value in row.items() if uid in by_uid}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iota_subnet.spec import PRESETS, DataSpec, RunSpec, SpecError, SwarmSpec
+from iota_subnet.train.data import DataError, Feed
 from template.errors import BadSettings
 
 
@@ -36,8 +37,18 @@ class Options:
             model = dataclasses.replace(PRESETS[self.preset], stages=self.stages)
         except SpecError as error:
             raise BadSettings(f"--stages: {error}") from None
-        swarm = SwarmSpec(epochs=self.epochs, epoch_batches=self.batches, start_miners=self.miners)
-        return RunSpec("localnet", self.seed, model=model, swarm=swarm, data=DataSpec(self.data))
+        swarm = SwarmSpec(epochs=self.epochs, epoch_batches=self.batches, start_miners=self.miners, start_s=30.0)
+        spec = RunSpec("localnet", self.seed, model=model, swarm=swarm, data=DataSpec(self.data))
+        return _with_text(spec)
+
+
+def _with_text(spec: RunSpec) -> RunSpec:
+    """`spec`, once its text was found to be usable: better now than in a process that starts in half a minute."""
+    try:
+        Feed(spec)
+    except DataError as error:
+        raise BadSettings(f"--data {spec.data.source}: {error}") from None
+    return spec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SECONDS:MINER",
-        help="kill -9 a miner that long after the start of the miners; repeatable",
+        help="kill -9 a miner (0, 1, ...) that long after training began; repeatable",
     )
     add("--json", type=Path, metavar="FILE", help="also write the summary here")
     add("--no-ui", action="store_true", help="print plain lines instead of the live view")

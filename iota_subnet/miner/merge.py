@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -117,6 +119,11 @@ class Merger:
             await self._engine.call(lambda runner: runner.install(manifest.epoch, shards))
         digest, _ = await self._engine.call(lambda runner: runner.state_digest())
         self._forget(manifest.epoch)
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        logger.info(
+            "holds stage {} of epoch {}; {:.1f} s of CPU and {} MB at most so far",
+            manifest.stage, manifest.epoch, time.process_time(), peak_mb,
+        )  # fmt: skip
         self._send(Installed(manifest.stage, manifest.epoch, digest))
 
     async def _shard(self, lo: int, hi: int, weights: Blob, momentum: Blob) -> tuple[int, int, bytes, bytes]:

@@ -67,12 +67,14 @@ class IotaValidator(BaseValidatorNeuron):
         self.store = DirStore(run_dir / "blobs", self.settings.blobs.max_bytes)
         self._wire(feed, held_out)
         self._service = Service(orchestrator, self.ledger, self.effects.perform)
-        await self._listen()
+        await self._serve_blobs()
         if len(self.ledger) == 0:
             await self._begin()
         else:
             logger.info("the ledger was replayed: {} events, epoch {}", len(self.ledger), orchestrator.state.epoch)
             self._post(ValidatorRestarted(at=self.clock()))
+        # Only now: a miner that joined before the run began would find nothing to install.
+        await self._serve_axon()
         if self.view is not None:
             await self.on_metagraph(self.view)
         self._ticker = asyncio.create_task(self._tick())
@@ -121,13 +123,16 @@ class IotaValidator(BaseValidatorNeuron):
             self._take_scores, post, clock,
         )  # fmt: skip
 
-    async def _listen(self) -> None:
+    async def _serve_blobs(self) -> None:
         axon = self.settings.axon
         try:
             await self.server.start()
         except CannotListen as error:
             raise PortInUse(axon.ip, self.settings.blobs.port, str(error)) from None
         self.server.advertise = advertised(axon, self.server.url)
+
+    async def _serve_axon(self) -> None:
+        axon = self.settings.axon
         self.axon = SignedAxon(
             self.wallet, axon.ip, axon.port, axon.external_ip, axon.external_port, who=self.gateway.who
         )

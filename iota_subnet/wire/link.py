@@ -168,9 +168,21 @@ def ended_by(frame: Any) -> str:
 async def shut(ws: WebSocket, reason: str) -> None:
     """Close `ws` with `reason` within CLOSE_S seconds, whatever the peer does."""
     wire = ws.get_extra_info("socket")
-    with suppress(OSError, RuntimeError, aiohttp.ClientError, asyncio.TimeoutError):
-        await asyncio.wait_for(ws.close(code=CLOSE_CODE, message=reason.encode()[:120]), CLOSE_S)
-    # A peer that does not read leaves unsent bytes in the buffer, and a graceful close would wait for ever.
-    if wire is not None:
-        with suppress(OSError):
-            wire.shutdown(socket.SHUT_RDWR)
+    # In a task of its own: when our writer was cancelled while it waited for the socket, aiohttp hands the cancelled
+    # future to the next who waits, and `close` raises CancelledError although nobody cancelled it.
+    closing = asyncio.ensure_future(ws.close(code=CLOSE_CODE, message=reason.encode()[:120]))
+    try:
+        await asyncio.wait({closing}, timeout=CLOSE_S)
+    finally:
+        closing.cancel()
+        closing.add_done_callback(_forget)
+        # A peer that does not read leaves unsent bytes in the buffer, and a graceful close would wait for ever.
+        if wire is not None:
+            with suppress(OSError):
+                wire.shutdown(socket.SHUT_RDWR)
+
+
+def _forget(closing: asyncio.Future[bool]) -> None:
+    """How a goodbye failed is of no interest: the connection is gone either way."""
+    if not closing.cancelled():
+        closing.exception()

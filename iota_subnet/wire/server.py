@@ -192,6 +192,12 @@ class BlobServer:
         """Transfers under way."""
         return self._active
 
+    @property
+    def connections(self) -> int:
+        """Open connections, those of extra routes included."""
+        server = self._runner.server if self._runner is not None else None
+        return 0 if server is None else len(server.connections)
+
     def url_of(self, digest: str) -> str:
         """Where this server serves `digest`."""
         return f"{self.url}/v1/blobs/{digest}"

@@ -40,9 +40,9 @@ def mint(state: ChainState) -> None:
         subnet.tao_in_emission, subnet.alpha_in_emission = tao, alpha
         subnet.alpha_out_emission = BLOCK_EMISSION
         state.total_issuance += tao
-        cut = BLOCK_EMISSION * state.config.owner_cut // MAX_U16
-        subnet.pending_owner_cut += cut
-        subnet.pending_emission += BLOCK_EMISSION - cut
+        # both parts are rounded down, so one rao is lost, as on the real chain
+        subnet.pending_owner_cut += BLOCK_EMISSION * state.config.owner_cut // MAX_U16
+        subnet.pending_emission += BLOCK_EMISSION * (MAX_U16 - state.config.owner_cut) // MAX_U16
         subnet.moving_price = _PRICE_MEMORY * subnet.moving_price + (1 - _PRICE_MEMORY) * alpha_price(subnet)
 
 

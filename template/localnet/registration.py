@@ -10,6 +10,7 @@ from dataclasses import replace
 from template.localnet.errors import module_error
 from template.localnet.state import MAX_U16, ROOT_NETUID, AccountId, ChainState, Hyperparameters, Subnet
 
+_FIXED_BITS = 18
 _SYMBOLS = "ταβγδεζηθικλμνξοπρστυφχψω"
 
 
@@ -18,9 +19,10 @@ def next_burn(burn: int, registrations: int, target: int, alpha_u64: int, low: i
 
     New burn = a x old + (1 - a) x old x (registrations + target) / (2 x target), kept within ``low``..``high``.
     """
-    keep = alpha_u64 / 2**64
-    moved = burn * (registrations + target) / (2 * target)
-    return max(low, min(high, int(keep * burn + (1.0 - keep) * moved)))
+    keep = (alpha_u64 << _FIXED_BITS) // (2**64 - 1)  # the runtime's fixed point has 18 fraction bits
+    moved = burn * (registrations + target) // (2 * target)
+    mixed = (keep * burn + ((1 << _FIXED_BITS) - keep) * moved) >> _FIXED_BITS
+    return max(low, min(high, mixed))
 
 
 def adjust_burn(subnet: Subnet, block: int) -> None:

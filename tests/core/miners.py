@@ -122,19 +122,17 @@ class ScriptedMiner:
                 raise AssertionError(f"not for a miner: {action}")
 
     def install(self, manifest: Manifest) -> None:
-        held = self.manifest
-        if held is not None and (held.stage, held.epoch) > (manifest.stage, manifest.epoch) and held.stage == manifest.stage:
-            return
-        self.later(0.0 if held == manifest else 0.5, self.installed, manifest)
+        self.later(0.0 if self.manifest == manifest else 0.5, self.installed, manifest)
 
     def installed(self, manifest: Manifest) -> None:
         held = self.manifest
         if held is not None and held.stage == manifest.stage and held.epoch > manifest.epoch:
             return
-        if held != manifest and not all(self.world.can_fetch(b) for s in manifest.shards for b in (s.weights, s.momentum)):
+        blobs = [blob for shard in manifest.shards for blob in (shard.weights, shard.momentum)]
+        if held != manifest and not all(self.world.can_fetch(blob) for blob in blobs):
             return
         self.stage, self.manifest = manifest.stage, manifest
-        state = digest("state", *(s.weights.digest + s.momentum.digest for s in manifest.shards)).hex()
+        state = digest("state", *(blob.digest for blob in blobs)).hex()
         self.send(StageInstalled(at=0.0, hotkey=self.hotkey, stage=manifest.stage, epoch=manifest.epoch, digest=state))
 
     def commit(self, epoch: int, shards: int) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong in a world, drawn from a seed before it starts. A plan is data: print it to see a failing seed's story."""
+"""What goes wrong in a world, drawn from a seed before it starts. A plan is data: printed, it tells the story."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from random import Random
 from iota_subnet.spec import ModelSpec, RunSpec, SwarmSpec, TrainSpec
 
 #: Faults are injected in this many simulated seconds; after it, the world only has to come to an end.
-STORM = 70.0
+STORM = 40.0
 
 
 @dataclass(frozen=True)

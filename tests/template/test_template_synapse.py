@@ -61,6 +61,7 @@ class Peers:
         self.wallets = wallets
         self.axon_clock, self.dendrite_clock = Clock(), Clock()
         self.served: list[SignedSynapse] = []
+        self.release = asyncio.Event()
         self.hotkey: str = wallets["Alice"].hotkey.ss58_address
         self.axon = SignedAxon(wallets["Alice"], "127.0.0.1", 0, who=who, limits=limits, clock=self.axon_clock)
         self.axon.attach(self.ask).attach(self.ask_twin)
@@ -70,7 +71,7 @@ class Peers:
     async def ask(self, synapse: Ask) -> Ask:
         self.served.append(synapse)
         if synapse.note == "sleep":
-            await asyncio.sleep(30)
+            await self.release.wait()
         if synapse.note == "crash":
             raise ZeroDivisionError("the secret path is /root/key")
         if synapse.note == "refuse":
@@ -112,6 +113,7 @@ async def peers_of(wallets) -> AsyncIterator[Callable[..., Any]]:
 
     yield make
     for peers in made:
+        peers.release.set()
         await peers.http.close()
         await peers.dendrite.close()
         await peers.axon.stop()

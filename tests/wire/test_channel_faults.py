@@ -162,8 +162,26 @@ async def test_a_slow_reader_is_cut_and_delays_nobody() -> None:
             assert validator.channel.connected() == {"B"} and slowest < 0.1
             await eventually(lambda: validator.off("A") == ["overflow"])
             await eventually(lambda: len(neighbour.got) == sent)
-            await eventually(lambda: len(validator.channel._handlers) == 1)
+            await eventually(lambda: validator.http.connections == 1)
             transport.abort()  # type: ignore[union-attr]
+
+
+async def test_a_full_queue_is_an_overflow() -> None:
+    async with Validator(max_queue=3) as validator, Miner(validator.url).running() as miner:
+        await miner.until("on")
+        for number in range(9):
+            assert validator.channel.send("A", Lease(number, "x" * 1000))
+            await eventually(lambda expected=number + 1: len(miner.got) == expected)  # type: ignore[misc]
+        assert [validator.channel.send("A", Lease(number)) for number in range(5)] == [True, True, True, False, False]
+        await miner.until("off", "peer:overflow")
+
+
+async def test_what_was_sent_is_no_longer_queued() -> None:
+    async with Validator(max_queue_bytes=10_000) as validator, Miner(validator.url).running() as miner:
+        await miner.until("on")
+        for number in range(5):
+            assert validator.channel.send("A", Lease(number, "x" * 6_000))
+            await eventually(lambda expected=number + 1: len(miner.got) == expected)  # type: ignore[misc]
 
 
 async def test_queued_bytes_are_a_limit_too() -> None:

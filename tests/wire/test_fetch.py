@@ -184,12 +184,13 @@ async def test_a_slow_loris_is_left() -> None:
         await asyncio.sleep(5)
 
     loop = asyncio.get_running_loop()
-    for reply, tries in ((drip, 100), (silent, 100), (drip, 2), (silent, 2)):
-        async with fake_http(reply) as (url, _), make_fetcher(try_s=0.1, total_s=0.4, tries=tries) as fetcher:
+    cases = [(drip, 0.1, 100, 4), (silent, 0.1, 100, 4), (drip, 0.1, 2, 2), (silent, 0.1, 2, 2), (drip, 60.0, 100, 1)]
+    for reply, try_s, tries, expected in cases:
+        async with fake_http(reply) as (url, _), make_fetcher(try_s=try_s, total_s=0.35, tries=tries) as fetcher:
             began = loop.time()
             error = await failure(fetcher, ref_to(DATA, url))
             assert error.kind == "timeout" and loop.time() - began < 1.0
-            assert len(error.attempts) >= 2
+            assert expected - 1 <= len(error.attempts) <= expected
 
 
 async def test_the_second_url_helps_and_the_first_is_blamed() -> None:

@@ -132,6 +132,7 @@ async def test_a_full_server_says_when_to_come_back_and_drops_who_stalls() -> No
         status, headers, body = await get(server.url_of(BLOB), ticket_for(BLOB))
         assert (status, headers["Retry-After"], body) == (503, "1", b'{"error": "busy"}')
         await eventually(lambda: server.active == 0)
+        await eventually(lambda: server.connections == 0)
         assert (await get(server.url_of(BLOB), ticket_for(BLOB)))[0] == 200
         writer.transport.abort()
 

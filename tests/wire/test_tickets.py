@@ -67,6 +67,15 @@ def test_no_other_spelling_is_a_ticket(data: st.DataObject) -> None:
     assert reason(text[:at] + char + text[at + 1 :])
 
 
+def test_other_spellings_of_the_same_bytes() -> None:
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    text = ticket_for(DIGEST, reader="5Miner2")
+    spare = text[:-1] + alphabet[alphabet.index(text[-1]) ^ 1]
+    padded = text + "=" * (-len(text) % 4)
+    assert base64.urlsafe_b64decode(spare + "==") == base64.urlsafe_b64decode(padded)
+    assert reason(spare) == reason(padded) == "bad_encoding"
+
+
 @given(st.text(max_size=300))
 def test_rubbish_has_a_name(text: str) -> None:
     assert reason(text) in {"too_long", "bad_encoding", "wrong_digest"}

@@ -1,0 +1,111 @@
+"""The websocket server and the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from template.localnet import ChainConfig, ChainServer, main
+from template.localnet.server import MAX_MESSAGE_BYTES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+async def ask(connection: Any, method: str, *params: Any) -> Any:
+    await connection.send(json.dumps({"jsonrpc": "2.0", "id": 7, "method": method, "params": list(params)}))
+    while True:
+        message = json.loads(await connection.recv())
+        if message.get("id") == 7:
+            return message
+
+
+def run_with_server(scenario: Any, **settings: Any) -> None:
+    async def body() -> None:
+        server = ChainServer(ChainConfig(port=0, **{"block_time": 0.02, **settings}))
+        await server.start()
+        try:
+            await asyncio.wait_for(scenario(server), 20)
+        finally:
+            await server.stop()
+            await server.stop()
+
+    asyncio.run(body())
+
+
+def test_blocks_are_made_and_pushed() -> None:
+    async def scenario(server: ChainServer) -> None:
+        async with connect(server.endpoint) as one, connect(server.endpoint) as two:
+            for connection in (one, two):
+                await ask(connection, "chain_subscribeNewHeads")
+            for connection in (one, two):
+                heads = [json.loads(await connection.recv())["params"]["result"] for _ in range(4)]
+                numbers = [int(head["number"], 16) for head in heads]
+                assert numbers == list(range(numbers[0], numbers[0] + 4))
+
+    run_with_server(scenario)
+
+
+def test_malformed_messages_do_not_end_the_connection() -> None:
+    async def scenario(server: ChainServer) -> None:
+        async with connect(server.endpoint) as connection:
+            for bad in ("{", "[]", b"\x00\xff", '{"method": 1}', "\x00"):
+                await connection.send(bad)
+                assert "error" in json.loads(await connection.recv())
+            assert (await ask(connection, "system_health"))["result"]["peers"] == 0
+
+    run_with_server(scenario)
+
+
+def test_oversized_message_ends_only_its_connection() -> None:
+    async def scenario(server: ChainServer) -> None:
+        async with connect(server.endpoint) as other:
+            big = await connect(server.endpoint)
+            with pytest.raises(ConnectionClosed):
+                await big.send("x" * (MAX_MESSAGE_BYTES + 1))
+                await big.recv()
+            assert "result" in await ask(other, "chain_getHead")
+
+    run_with_server(scenario)
+
+
+def test_port_in_use_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["--port", str(port)]) == 2
+    error = capsys.readouterr().err
+    assert error == f"localnet: cannot listen on 127.0.0.1:{port}: the port is in use\n"
+
+
+def test_bad_settings_are_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--host", "0.0.0.0"]) == 2
+    assert main(["--block-time", "0"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all(line.startswith("localnet: ") for line in lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_process_announces_itself_and_stops_cleanly(number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "template.localnet", "--port", "0", "--block-time", "0.1"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        line = process.stdout.readline()
+        assert line.startswith("localnet ready: endpoint ws://127.0.0.1:")
+        assert "//Alice 5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY holds 1000000 TAO and is sudo" in line
+        process.send_signal(number)
+        started = time.monotonic()
+        assert process.wait(10) == 0
+        assert time.monotonic() - started < 5
+        assert process.stderr.read() == ""
