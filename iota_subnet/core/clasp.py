@@ -141,12 +141,12 @@ def _row(sample: Sample, index: int, n: int, column: dict[tuple[int, str], int])
 
 
 def _clipped(losses: list[float]) -> list[float]:
+    """Losses from their median, none further than `CLIP` (scaled) median deviations away."""
     middle = sorted(losses)[len(losses) // 2]
-    deviation = sorted(abs(loss - middle) for loss in losses)[len(losses) // 2]
-    if deviation == 0:
-        return losses
+    away = [loss - middle for loss in losses]
+    deviation = sorted(abs(loss) for loss in away)[len(losses) // 2]
     reach = CLIP * 1.4826 * deviation
-    return [min(max(loss, middle - reach), middle + reach) for loss in losses]
+    return [min(max(loss, -reach), reach) for loss in away] if reach else away
 
 
 def _cholesky(matrix: list[list[float]]) -> list[list[float]]:

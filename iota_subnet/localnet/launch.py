@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import signal
@@ -145,7 +146,7 @@ class Launcher:
                 self._kill_due()
                 self._look()
                 if live is not None:
-                    live.update(self._frame())
+                    live.update(self._frame(self.console.width))
                 status, view = self.picture.status, self.picture.view
                 if status is not None and status["phase"] == "done" and view is not None and self._is_written(status):
                     self.note = "waiting for the chain's own epoch"
@@ -156,7 +157,7 @@ class Launcher:
                 time.sleep(0.4)
         finally:
             if live is not None:
-                live.update(self._frame())
+                live.update(self._frame(self.console.width))
                 live.stop()
 
     def _is_written(self, status: dict[str, Any]) -> bool:
@@ -206,8 +207,8 @@ class Launcher:
             look_at_chain(chain, stage, netuid, self.picture)
             time.sleep(1.0)
 
-    def _frame(self) -> Any:
-        return render(self.picture, self.names, set(self.killed), time.monotonic() - self.began, self.note)
+    def _frame(self, width: int) -> Any:
+        return render(self.picture, self.names, set(self.killed), time.monotonic() - self.began, self.note, width)
 
     # Help
 
@@ -245,8 +246,8 @@ class Launcher:
         if self.options.json is not None:
             self.options.json.write_text(text, encoding="utf-8")
         if self.options.svg is not None:
-            picture = Console(record=True, width=118, file=open("/dev/null", "w"))
-            picture.print(self._frame())
+            picture = Console(record=True, width=110, file=io.StringIO())
+            picture.print(self._frame(110))
             picture.save_svg(str(self.options.svg), title="iota localnet")
         if not self.options.keep:
             for name in ("wallets", "state", "validator"):
@@ -278,6 +279,6 @@ def main(options: Options) -> int:
         console.print("stopped; no process is left behind", highlight=False)
         return 130
     for line in sentences(summary):
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"summary and logs: {launcher.dir}", markup=False, highlight=False)
     return 0 if summary["complete"] else 1

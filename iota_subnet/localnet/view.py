@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -14,16 +15,21 @@ from rich.text import Text
 from iota_subnet.localnet.observe import Picture
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-CURVE_WIDTH = 96
 CURVE_HEIGHT = 8
 
-
-def render(picture: Picture, names: dict[str, str], dead: set[str], seconds: float, note: str) -> RenderableType:
-    """One frame. `names` by hotkey; `dead` are the names of miners whose process is gone."""
-    return Group(_head(picture, seconds, note), _curve(picture), _table(picture, names, dead))
+#: Columns of a terminal below which the table leaves out what can be done without.
+NARROW = 100
 
 
-def _head(picture: Picture, seconds: float, note: str) -> RenderableType:
+def render(
+    picture: Picture, names: dict[str, str], dead: set[str], seconds: float, note: str, width: int
+) -> RenderableType:
+    """One frame, `width` columns wide. `names` by hotkey; `dead` are the names of miners whose process is gone."""
+    table = _table(picture, names, dead, width < NARROW)
+    return Group(_head(picture, seconds, note, width), _curve(picture, width), table)
+
+
+def _head(picture: Picture, seconds: float, note: str, width: int) -> RenderableType:
     status = picture.status
     clock = f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
     if status is None:
@@ -33,27 +39,26 @@ def _head(picture: Picture, seconds: float, note: str) -> RenderableType:
     epoch = f"epoch {min(status['epoch'] + 1, status['epochs'] or status['epoch'] + 1)} of {status['epochs'] or '∞'}"
     line = Text.assemble(
         (f" {status['phase'].upper()} ", "bold black on cyan"),
-        f"  {epoch}   waiting for: ",
+        f"  {epoch}   ",
         (status["waiting_for"], "bold"),
-        f"   {status['seconds_left']:.0f} s left",
+        f"   {status['seconds_left']:.0f} s at most" if status["phase"] != "done" else "",
     )
     numbers = Text(
-        f"{status['tokens']:,} tokens   {status['tokens'] / max(seconds, 1):,.0f} tokens/s   "
-        f"{counts['retired']} microbatches done, {counts['live']} on their way, {counts['lost']} lost   "
-        f"activations {_size(status['wire_bytes_activations'])}, merges {_size(status['wire_bytes_merge'])}   "
-        f"block {block}   {clock}",
+        f"{status['tokens']:,} tokens   {counts['retired']} microbatches done, {counts['live']} on their way, "
+        f"{counts['lost']} lost\nactivations {_size(status['wire_bytes_activations'])}, "
+        f"merges {_size(status['wire_bytes_merge'])}   block {block}   {clock}",
         style="dim",
     )
-    bar = ProgressBar(total=max(1, counts["per_epoch"]), completed=counts["in_epoch"], width=CURVE_WIDTH)
+    bar = ProgressBar(total=max(1, counts["per_epoch"]), completed=counts["in_epoch"], width=width - 4)
     return Panel(Group(line, numbers, bar), title="IOTA localnet", border_style="cyan")
 
 
-def _curve(picture: Picture) -> RenderableType:
+def _curve(picture: Picture, width: int) -> RenderableType:
     evals = [] if picture.status is None else [r["eval_loss"] for r in picture.status["reports"] if r["eval_loss"]]
-    title = "training loss, nats per byte"
+    title = "training loss, nats per token"
     if evals:
-        title += f"   held-out after each epoch: {'  '.join(f'{value:.3f}' for value in evals)}"
-    return Panel(Text("\n".join(plot(picture.losses, CURVE_WIDTH, CURVE_HEIGHT))), title=title, title_align="left")
+        title += f"   held-out: {'  '.join(f'{value:.3f}' for value in evals[-6:])}"
+    return Panel(Text("\n".join(plot(picture.losses, width - 12, CURVE_HEIGHT))), title=title, title_align="left")
 
 
 def plot(values: Sequence[float], width: int, height: int) -> list[str]:
@@ -83,20 +88,22 @@ def _thin(values: Sequence[float], width: int) -> list[float]:
     return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
 
 
-def _table(picture: Picture, names: dict[str, str], dead: set[str]) -> RenderableType:
-    table = Table(expand=False, border_style="dim")
-    for header, justify in (
-        ("miner", "left"), ("uid", "right"), ("hotkey", "left"), ("stage", "right"), ("state", "left"),
-        ("passes", "right"), ("s/pass", "right"), ("score", "right"), ("weight", "right"), ("incentive", "right"),
-    ):  # fmt: skip
-        table.add_column(header, justify=justify)  # type: ignore[arg-type]
+def _table(picture: Picture, names: dict[str, str], dead: set[str], narrow: bool) -> RenderableType:
+    table = Table(box=box.SIMPLE_HEAD, border_style="dim", pad_edge=False)
+    columns = ["miner", "uid", "hotkey", "stage", "state", "passes", "s/pass", "score", "weight", "incentive"]
+    hidden = {"hotkey", "s/pass"} if narrow else set()
+    for header in columns:
+        if header not in hidden:
+            table.add_column(
+                header, justify="left" if header in ("miner", "hotkey", "state") else "right", no_wrap=True
+            )
     status = picture.status or {}
     miners = {row["hotkey"]: row for row in status.get("miners", [])}
     scores = status.get("scores", {})
     for hotkey, name in names.items():
         row = miners.get(hotkey)
         neuron = picture.view.by_hotkey(hotkey) if picture.view is not None else None
-        table.add_row(
+        cells: list[str | Text] = [
             name,
             str(neuron.uid) if neuron else "",
             f"{hotkey[:6]}…{hotkey[-4:]}",
@@ -107,7 +114,8 @@ def _table(picture: Picture, names: dict[str, str], dead: set[str]) -> Renderabl
             f"{scores.get(hotkey, 0.0):.1f}",
             f"{picture.weights.get(hotkey, 0.0):.3f}",
             f"{neuron.incentive:.3f}" if neuron else "",
-        )
+        ]
+        table.add_row(*(cell for header, cell in zip(columns, cells, strict=True) if header not in hidden))
     return table
 
 

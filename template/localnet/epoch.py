@@ -48,14 +48,14 @@ def mint(state: ChainState) -> None:
 
 def run_due_epochs(state: ChainState) -> list[int]:
     """Run the epoch of every subnet due at ``state.block``; returns their netuids."""
-    due = [
-        subnet
-        for subnet in state.subnets.values()
-        if not subnet.is_root and is_epoch_block(state.block, subnet.netuid, subnet.params.tempo)
-    ]
+    due = [subnet for subnet in state.subnets.values() if not subnet.is_root and _is_due(state.block, subnet)]
     for subnet in due:
         run_subnet_epoch(state, subnet)
     return [subnet.netuid for subnet in due]
+
+
+def _is_due(block: int, subnet: Subnet) -> bool:
+    return block == subnet.pending_epoch_at or is_epoch_block(block, subnet.netuid, subnet.params.tempo)
 
 
 def epoch_input(state: ChainState, subnet: Subnet) -> EpochInput:
@@ -103,22 +103,24 @@ def run_subnet_epoch(state: ChainState, subnet: Subnet) -> None:
     if subnet.size:
         result = run_epoch(epoch_input(state, subnet))
         _store(subnet, result)
-        _pay(state, subnet, result)
+        pay_neurons(state, subnet, result.server_emission, result.validator_emission)
     owner = state.owners.get(subnet.owner_hotkey, subnet.owner_coldkey)
     state.change_stake(subnet.owner_hotkey, owner, subnet.netuid, subnet.pending_owner_cut)
     subnet.pending_emission = 0
     subnet.pending_owner_cut = 0
     subnet.last_step_block = state.block
     subnet.epoch_index += 1
+    subnet.pending_epoch_at = 0
 
 
-def _pay(state: ChainState, subnet: Subnet, result: EpochResult) -> None:
+def pay_neurons(state: ChainState, subnet: Subnet, server: list[int], validator: list[int]) -> None:
+    """Pay emissions (rao of alpha per uid): incentive to the owner of the hotkey, dividends by :func:`pay_dividend`."""
     subnet.alpha_dividends = {}
     for uid, hotkey in enumerate(list(subnet.keys)):
-        incentive = result.server_emission[uid]
+        incentive = server[uid]
         if incentive and hotkey != subnet.owner_hotkey:  # the incentive of the owner is paid to nobody
             state.change_stake(hotkey, state.owners[hotkey], subnet.netuid, incentive)
-        dividend = result.validator_emission[uid]
+        dividend = validator[uid]
         if dividend:
             subnet.alpha_dividends[hotkey] = pay_dividend(state, subnet.netuid, hotkey, dividend)
 

@@ -119,6 +119,7 @@ class Subnet:
     pending_owner_cut: int = 0
     last_step_block: int = 0
     epoch_index: int = 0
+    pending_epoch_at: int = 0  # block of a triggered epoch, 0 when there is none
     registrations_this_block: int = 0
     registrations_this_interval: int = 0
     burn_registrations_this_interval: int = 0
@@ -183,6 +184,7 @@ class ChainState:
     def clone(self) -> ChainState:
         twin: ChainState = _shallow(self)
         twin.subnets = {netuid: subnet.clone() for netuid, subnet in self.subnets.items()}
+        twin.block_hashes = self.block_hashes  # shared by all states: only ever appended to
         return twin
 
     def free(self, account: AccountId) -> int:

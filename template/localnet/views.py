@@ -128,7 +128,7 @@ def _coldkeys(state: ChainState) -> list[Keys]:
 
 
 def _block_hash(state: ChainState, keys: Keys) -> Any:
-    return state.block_hashes.get(keys[0])
+    return state.block_hashes.get(keys[0]) if keys[0] < state.block else None
 
 
 def _moving_price(subnet: Subnet) -> dict[str, int]:
@@ -157,7 +157,7 @@ _SYSTEM: dict[str, View] = {
     "System.Account": View(_account, lambda state: [(account,) for account in state.accounts]),
     "System.Number": _plain(lambda state: state.block),
     "System.ParentHash": _plain(lambda state: state.block_hashes.get(state.block - 1, bytes(32))),
-    "System.BlockHash": View(_block_hash, lambda state: [(number,) for number in state.block_hashes]),
+    "System.BlockHash": View(_block_hash, lambda state: [(n,) for n in state.block_hashes if n < state.block]),
     "System.Events": _plain(_events),
     "Timestamp.Now": _plain(lambda state: state.now_ms),
     "Balances.TotalIssuance": _plain(lambda state: state.total_issuance),
@@ -226,6 +226,7 @@ _SUBNET: dict[str, Callable[[Subnet], Any]] = {
     "LastEpochBlock": lambda s: s.last_step_block,
     "LastMechansimStepBlock": lambda s: s.last_step_block,
     "SubnetEpochIndex": lambda s: s.epoch_index,
+    "PendingEpochAt": lambda s: s.pending_epoch_at,
     "RegistrationsThisInterval": lambda s: s.registrations_this_interval,
     "RegistrationsThisBlock": lambda s: s.registrations_this_block,
     "BurnRegistrationsThisInterval": lambda s: s.burn_registrations_this_interval,

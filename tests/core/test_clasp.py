@@ -86,7 +86,7 @@ def test_absurd_losses_do_not_hide_their_sender() -> None:
         loss = rng.gauss(4.5, 0.2) + 0.5 * ("s0m1" in path) + (9000.0 if "s1m2" in path and index % 3 == 0 else 0.0)
         samples.append(Sample(path, loss))
     effects = estimate(samples)
-    assert effects["s0m1"].quality < 0.2 and effects["s1m2"].quality < 0.2
+    assert effects["s0m1"].quality < 0.5 and effects["s1m2"].quality < 0.2
     assert min(effects[h].quality for h in ("s0m0", "s0m2", "s1m0", "s1m1")) == 1.0
 
 

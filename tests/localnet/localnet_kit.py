@@ -19,7 +19,7 @@ TAO = 10**9
 IMMORTAL = Era(0, 0, b"\x00")
 
 
-def key(uri: str) -> Keypair:
+def key(uri: str) -> Any:
     return Keypair.create_from_uri(uri)
 
 
@@ -110,7 +110,7 @@ class Driver:
 
     def member(self, uri: str, netuid: int = 1, tao: int = 0) -> Keypair:
         """Register a hotkey of Alice's and stake to it; returns the hotkey."""
-        hotkey = key(uri)
+        hotkey: Keypair = key(uri)
         account = hotkey.public_key
         assert self.run(self.alice, "SubtensorModule.burned_register", netuid=netuid, hotkey=account) is None
         if tao:

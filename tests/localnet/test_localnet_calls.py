@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -98,7 +99,7 @@ def test_epoch_pays_the_miner_the_validator_and_the_owner(staged: tuple[Driver, 
 
 def test_epoch_schedule() -> None:
     blocks = [block for block in range(100) if is_epoch_block(block, 3, 10)]
-    assert all(later - earlier == 11 for earlier, later in zip(blocks, blocks[1:], strict=False))
+    assert all(later - earlier == 11 for earlier, later in pairwise(blocks))
     for block in range(50):
         assert next_epoch_block(block, 3, 10) == next(b for b in blocks if b > block)
 
@@ -273,3 +274,22 @@ def test_issuance_is_conserved_by_calls(staged: tuple[Driver, Any, Any]) -> None
     free = sum(account.free for account in state.accounts.values())
     pools = sum(subnet.tao_in for subnet in state.subnets.values())
     assert free + pools == state.total_issuance
+
+
+def test_owner_changes_the_schedule() -> None:
+    driver = Driver(tempo=50)
+    driver.subnet()
+    trigger = "SubtensorModule.trigger_epoch"
+    assert driver.run(BOB, trigger, netuid=1) == "SubtensorModule.NotSubnetOwner"
+    index = driver.state.subnets[1].epoch_index
+    assert driver.run(driver.alice, trigger, netuid=1) is None
+    driver.block()
+    assert driver.state.subnets[1].epoch_index == index + 1
+    assert driver.state.subnets[1].pending_epoch_at == 0
+    assert driver.run(driver.alice, "SubtensorModule.set_tempo", netuid=1, tempo=9) is None
+    factor = {"netuid": 1, "factor_milli": 3000}
+    assert driver.run(driver.alice, "SubtensorModule.set_activity_cutoff_factor", **factor) is None
+    assert driver.state.subnets[1].params.tempo == 9
+    assert driver.state.subnets[1].params.activity_cutoff == 27
+    none = driver.run(driver.alice, "SubtensorModule.set_tempo", netuid=1, tempo=0)
+    assert none == "SubtensorModule.TempoOutOfBounds"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scalecodec.base import RuntimeConfigurationObject, ScaleBytes
+from scalecodec import ScaleBytes
+from scalecodec.base import RuntimeConfigurationObject
 from scalecodec.type_registry import load_type_registry_preset
 
 import template.localnet.calls  # noqa: F401

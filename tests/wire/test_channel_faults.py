@@ -229,7 +229,7 @@ async def test_a_dead_peer_is_noticed_on_both_sides() -> None:
             silent.set()
             began = time.perf_counter()
             await eventually(lambda: len(miner.events) > 1 and bool(validator.off("A")))
-            assert time.perf_counter() - began < 0.6 + 0.2
+            assert time.perf_counter() - began < 1.2
             assert miner.events[1] == ("off", "heartbeat_lost") and validator.off("A") == ["heartbeat_lost"]
         server.close()
         for pipe in pipes:

@@ -28,6 +28,9 @@ call remove_stake_full_limit 103 { hotkey: AccountId32, netuid: u16, limit_price
 call try_associate_hotkey 91 { hotkey: AccountId32 }
 call start_call 92 { netuid: u16 }
 call register_limit 134 { netuid: u16, hotkey: AccountId32, limit_price: u64 }
+call set_tempo 139 { netuid: u16, tempo: u16 }
+call set_activity_cutoff_factor 140 { netuid: u16, factor_milli: u32 }
+call trigger_epoch 141 { netuid: u16 }
 call set_subnet_identity 78 { netuid: u16, subnet_name: Vec<u8>, github_repo: Vec<u8>, subnet_contact: Vec<u8>,
     subnet_url: Vec<u8>, discord: Vec<u8>, description: Vec<u8>, logo_url: Vec<u8>, additional: Vec<u8> }
 call set_identity 68 { name: Vec<u8>, url: Vec<u8>, github_repo: Vec<u8>, image: Vec<u8>, discord: Vec<u8>,
@@ -50,6 +53,8 @@ event SubnetIdentitySet 78 (u16)
 event ChainIdentitySet 77 (AccountId32)
 event TempoSet 52 (u16, u16)
 event WeightsSetRateLimitSet 22 (u16, u64)
+event ActivityCutoffFactorMilliSet 130 { netuid: u16, factor_milli: u32 }
+event EpochTriggered 131 { netuid: u16, by: AccountId32, fires_at: u64 }
 errors RootNetworkDoesNotExist, InvalidIpType, InvalidIpAddress, InvalidPort, HotKeyNotRegisteredInSubNet,
     HotKeyAccountNotExists, HotKeyNotRegisteredInNetwork, NonAssociatedColdKey, NotEnoughStake,
     NotEnoughStakeToWithdraw, NotEnoughStakeToSetWeights, NotEnoughStakeToSetChildkeys, NotEnoughBalanceToStake,
