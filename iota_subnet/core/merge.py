@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from iota_subnet.core.actions import Action, Contribution, Duty, FixContributors, RecomputeShard, Refuse, SendMergePlan
+from iota_subnet.core import assignment
+from iota_subnet.core.actions import (
+    Action,
+    Contribution,
+    Duty,
+    Evaluate,
+    FixContributors,
+    RecomputeShard,
+    Refuse,
+    SendMergePlan,
+)
 from iota_subnet.core.draw import choose, salt, shuffled
 from iota_subnet.core.events import Manifest, ShardFetched, ShardRecomputed, ShardReduced, ShardRef, ShardsCommitted
 from iota_subnet.core.state import Fault, Miner, Phase, RunState, Shard, StageMerge
@@ -191,7 +201,7 @@ def _replace(state: RunState, merge: StageMerge, shard: Shard, alive: list[str])
 
 
 def _recompute(state: RunState, merge: StageMerge, shard: Shard, reason: str) -> list[Action]:
-    shard.recomputing = reason
+    shard.recomputing, shard.asked_at = reason, state.now
     state.reports[-1].recomputed += 1
     wanted = [
         c for c in contributions(merge, shard.index) if shard.contributors is None or c.hotkey in shard.contributors
@@ -200,12 +210,13 @@ def _recompute(state: RunState, merge: StageMerge, shard: Shard, reason: str) ->
     return [RecomputeShard(merge.stage, state.epoch, shard.index, shard.lo, shard.hi, tuple(wanted), base)]
 
 
-def resend_recomputes(state: RunState) -> list[Action]:
-    """Ask the auditor again for what it did not answer: after a restart of the validator, and at each deadline."""
+def resend_recomputes(state: RunState, older: float = 0.0) -> list[Action]:
+    """Ask the auditor again for what it did not answer in `older` seconds: at deadlines, and after a restart."""
     actions: list[Action] = []
     for merge in state.merges:
         for shard in merge.shards:
-            if shard.recomputing and shard.accepted is None:
+            owed = shard.recomputing and (shard.accepted is None or shard.missing)
+            if owed and state.now >= shard.asked_at + older:
                 reason, shard.recomputing = shard.recomputing, ""
                 state.reports[-1].recomputed -= 1
                 actions += _recompute(state, merge, shard, reason)
@@ -214,6 +225,8 @@ def resend_recomputes(state: RunState) -> list[Action]:
 
 def recomputed(state: RunState, event: ShardRecomputed) -> list[Action]:
     """The validator's own result stands; a reducer with another one, from the same inputs, is named."""
+    if state.phase in (Phase.INSTALL, Phase.DONE):
+        return _restored(state, event)
     found = _shard(state, event.stage, event.epoch, event.shard)
     if found is None or not found[1].recomputing:
         return []
@@ -228,6 +241,27 @@ def recomputed(state: RunState, event: ShardRecomputed) -> list[Action]:
             state.faults.append(Fault(event.at, state.epoch, hotkey, what))
     _accept(shard, event.weights, event.momentum)
     return []
+
+
+def _restored(state: RunState, event: ShardRecomputed) -> list[Action]:
+    """What had been accepted and was lost is there again; it may differ, as long as nobody has installed the first."""
+    merge = _merge(state, event.stage, event.epoch)
+    if merge is None or not 0 <= event.shard < len(merge.shards) or not merge.shards[event.shard].missing:
+        return []
+    shard, members = merge.shards[event.shard], state.members(merge.stage)
+    shard.missing, old = False, shard.accepted
+    same = old is not None and (old.weights.digest, old.momentum.digest) == (
+        event.weights.digest,
+        event.momentum.digest,
+    )
+    if not same and any(miner.installed > state.epoch for miner in members):
+        return []
+    _accept(shard, event.weights, event.momentum)
+    shards = tuple(shard.accepted for shard in merge.shards if shard.accepted is not None)
+    state.manifests[merge.stage] = Manifest(merge.stage, state.epoch + 1, shards)
+    behind = [miner for miner in members if miner.connected and miner.installed <= state.epoch]
+    offers = [offer for miner in behind for offer in assignment.remind(state, miner)]
+    return [Evaluate(state.epoch + 1, tuple(state.manifests)), *offers]
 
 
 def overdue(state: RunState) -> list[Action]:
@@ -274,18 +308,21 @@ def release(state: RunState, miner: Miner) -> list[Action]:
         elif miner.hotkey in merge.eligible:
             merge.eligible = tuple(hotkey for hotkey in merge.eligible if hotkey != miner.hotkey)
         for shard in merge.shards:
-            if state.phase is Phase.REDUCE and _homeless(state, merge, shard):
+            if _homeless(state, merge, shard):
                 # Twins agreed and died before anybody had a copy: without this, nobody could ever install the stage.
-                shard.accepted = None
+                if state.phase is Phase.REDUCE:
+                    shard.accepted = None
+                shard.missing = shard.accepted is not None
                 actions += _recompute(state, merge, shard, "all who held the result are gone")
             actions += settle(state, merge, shard)
     return actions
 
 
 def _homeless(state: RunState, merge: StageMerge, shard: Shard) -> bool:
-    """Whether an accepted result was made by processes that are all gone, and not by the validator."""
-    made_here = shard.accepted is None or bool(shard.recomputing)
-    return not made_here and not any(_alive(state, merge, hotkey) for hotkey in shard.results)
+    """Whether an accepted result was made by processes that are all gone, and the validator has no copy of it yet."""
+    if shard.accepted is None or shard.recomputing or state.reports[-1].eval_loss is not None:
+        return False
+    return not any(_alive(state, merge, hotkey) for hotkey in shard.results)
 
 
 def _alive(state: RunState, merge: StageMerge, hotkey: str) -> bool:

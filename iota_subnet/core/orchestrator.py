@@ -120,6 +120,8 @@ class Orchestrator:
             miner.connected, miner.away_since = False, state.now
         # The feed, the auditor and the chain writer are new too; whatever they still owed is asked for again.
         actions: list[Action] = [PublishBatch(batch.id) for batch in state.batches.values()]
+        for batch in state.batches.values():
+            batch.asked_at = state.now
         if state.manifests:
             actions.append(Evaluate(state.manifests[0].epoch, tuple(state.manifests)))
         for report in [report for report in state.reports if report.scores][-1:]:

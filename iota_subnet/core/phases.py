@@ -137,7 +137,7 @@ def _install(state: RunState) -> list[Action]:
     if empty or (behind and state.now < state.deadline):
         missing = f"a miner for stage {', '.join(map(str, empty))}" if empty and not behind else ""
         state.waiting_for = missing or f"{len(behind)} replicas to install the new manifest"
-        return []
+        return merge.resend_recomputes(state, state.spec.swarm.install_s)
     report = state.reports[-1]
     for stage in range(state.spec.model.stages):
         digests = {m.state_digest for m in seated if m.stage == stage and m.installed == nxt}

@@ -127,7 +127,10 @@ class Lease:
 
 @dataclass(slots=True)
 class Shard:
-    """One slice of a stage in REDUCE. `reports` says who holds which contributions, `results` what reducers made."""
+    """One slice of a stage in REDUCE. `reports` says who holds which contributions, `results` what reducers made.
+
+    `missing` says that what was accepted cannot be had any more and is being made again.
+    """
 
     index: int
     lo: int
@@ -137,7 +140,9 @@ class Shard:
     contributors: tuple[str, ...] | None = None
     results: dict[str, tuple[BlobRef, BlobRef]] = field(default_factory=dict)
     recomputing: str = ""
+    asked_at: float = 0.0
     accepted: ShardRef | None = None
+    missing: bool = False
 
 
 @dataclass(slots=True)

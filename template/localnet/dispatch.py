@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from template.localnet.codec import Enum
 from template.localnet.errors import DispatchFailure
 from template.localnet.spec import load_spec
 from template.localnet.state import AccountId, ChainState
+
+logger = logging.getLogger(__name__)
 
 MODULE_INDEX = {name: pallet.index for name, pallet in load_spec().pallets.items()}
 _PAYING_PALLETS = frozenset({"Balances", "Utility", "System"})
@@ -103,6 +106,17 @@ def dispatch_info(paid: bool, mandatory: bool = False) -> dict[str, Any]:
     }
 
 
+def _run_guarded(context: Context, call: Enum) -> None:
+    """A bug in a handler must fail its own extrinsic, not the whole block."""
+    try:
+        run_call(context, call)
+    except DispatchFailure:
+        raise
+    except Exception as error:
+        logger.exception("%s failed", call_name(call))
+        raise DispatchFailure("Other") from error
+
+
 def apply_signed(state: ChainState, signer: AccountId, call: Enum, tip: int, index: int) -> ChainState:
     """Apply one signed extrinsic whose validity was checked: nonce and fee stay, a failed call is rolled back.
 
@@ -119,7 +133,7 @@ def apply_signed(state: ChainState, signer: AccountId, call: Enum, tip: int, ind
         context.emit("Balances", "Withdraw", {"who": signer, "amount": fee})
     info = dispatch_info(paid=fee > 0)
     try:
-        run_call(context, call)
+        _run_guarded(context, call)
         outcome: tuple[str, dict[str, Any]] = ("ExtrinsicSuccess", {"dispatch_info": info})
     except DispatchFailure as failure:
         context = Context(before, signer, index)

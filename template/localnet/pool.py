@@ -6,7 +6,7 @@ from template.localnet.errors import InvalidExtrinsic
 from template.localnet.extrinsic import SignedExtrinsic
 from template.localnet.state import AccountId, ChainState
 
-MAX_FUTURE = 64  # how far a nonce may run ahead of the account
+MAX_FUTURE = 1024  # how far a nonce may run ahead of the account
 
 
 class Pool:

@@ -10,7 +10,7 @@ import time
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from template.localnet.chain import LocalChain
+from template.localnet.chain import Block, LocalChain
 from template.localnet.config import ChainConfig
 from template.localnet.session import Session
 
@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 8 << 20
 _OUTBOX = 4096  # texts that may wait for a slow client before it is disconnected
 _POLICY_VIOLATION = 1008
+_CLOSE_TIMEOUT = 1.0  # seconds for a client to answer the closing handshake
 
 
 class _Client:
@@ -73,6 +74,8 @@ class ChainServer:
             max_size=MAX_MESSAGE_BYTES,
             compression=None,
             ping_interval=None,
+            close_timeout=_CLOSE_TIMEOUT,
+            origins=[None],  # browsers send an origin: no web page may drive this chain
         )
         self._port = int(next(iter(self._server.sockets)).getsockname()[1])
         self._producer = asyncio.create_task(self._produce())
@@ -101,7 +104,15 @@ class ChainServer:
                 logger.exception("block production failed; retrying with the next block")
                 continue
             for client in list(self._clients):
-                await self._deliver(client, client.session.on_block(block))
+                await self._deliver(client, self._notify(client, block))
+
+    @staticmethod
+    def _notify(client: _Client, block: Block) -> list[str]:
+        try:
+            return client.session.on_block(block)
+        except Exception:
+            logger.exception("a client could not be told about block %d", block.number)
+            return []
 
     async def _deliver(self, client: _Client, texts: list[str]) -> None:
         if not client.post(texts):

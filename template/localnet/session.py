@@ -120,8 +120,8 @@ class Session:
             raise RpcError(INVALID_PARAMS, "Invalid params: a list of storage keys is expected")
         watch = _StorageWatch([from_hex(item, "storage key") for item in wanted])
         number = self._new_id()
+        self._push_storage(number, watch, first=True)  # raises for keys that cannot be read: then nothing is watched
         self._storage[number] = watch
-        self._push_storage(number, watch, first=True)
         return number
 
     def _push_storage(self, number: str, watch: _StorageWatch, first: bool) -> None:

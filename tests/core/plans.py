@@ -40,6 +40,7 @@ class Plan:
     blob_loss: float = 0.0
     token_loss: float = 0.0
     auditor_loss: float = 0.0
+    copy_s: float = 0.0
     latency: float = 0.02
 
     def spec(self) -> RunSpec:
@@ -106,4 +107,5 @@ def plan(seed: int) -> Plan:
         token_loss=rng.choice((0.0, 0.03)),
         auditor_loss=rng.choice((0.0, 0.3)),
         latency=rng.choice((0.0, 0.02, 0.1)),
+        copy_s=rng.choice((0.0, 1.0)),
     )

@@ -10,7 +10,6 @@ import pytest
 from iota_subnet.core import assignment, draw, merge, phases, routing, scoring
 from iota_subnet.core.actions import Action
 from iota_subnet.core.events import LeaseFinished, ShardRecomputed
-from iota_subnet.core.orchestrator import Orchestrator
 from iota_subnet.core.state import Fault, Lease, Microbatch, Miner, Phase, RunState, Shard, StageMerge
 from iota_subnet.spec import shard_bounds
 
@@ -26,8 +25,11 @@ LIAR = Plan(23, stages=1, miners=3, traits={0: Trait(lies_in_reduce=True)})
 BROKEN = Plan(24, stages=1, miners=2, latency=0.0, traits={0: Trait(fails_all=True), 1: Trait(seconds=3.0)})
 DEAF = Plan(25, stages=2, miners=4, auditor_loss=0.6, traits={0: Trait(lies_in_reduce=True)})
 CRASH = Plan(26, stages=2, miners=4, incidents=((6.0, "crash", 0), (9.0, "crash", 1)))
-RESTART = Plan(27, stages=2, miners=4, incidents=((8.0, "restart_validator", 0),))
+MUFFLED = Plan(27, stages=2, miners=4, loss=0.15)
 FORGETFUL = Plan(28, stages=2, miners=4, token_loss=0.3)
+ORPHAN = Plan(
+    30, stages=1, miners=2, epochs=1, copy_s=1.0, incidents=((5.5, "restart_miner", 0), (5.5, "restart_miner", 1))
+)
 LOSSY = replace(Plan(29, stages=3, miners=6), blob_loss=0.3)
 
 
@@ -128,7 +130,7 @@ def no_rest_after_failure(patch: Patch) -> None:
 
 
 def the_auditor_is_asked_once(patch: Patch) -> None:
-    patch.setattr(merge, "resend_recomputes", lambda state: [])
+    patch.setattr(merge, "resend_recomputes", lambda state, older=0.0: [])
 
 
 def the_feed_is_asked_once(patch: Patch) -> None:
@@ -157,6 +159,10 @@ def receipts_count_for_ever(patch: Patch) -> None:
     patch.setattr(routing, "finished", wrong)
 
 
+def a_lost_manifest_stays_lost(patch: Patch) -> None:
+    patch.setattr(merge, "_homeless", lambda state, stage, shard: False)
+
+
 def lost_inputs_are_not_made_again(patch: Patch) -> None:
     patch.setattr(routing, "_unmake", lambda state, batch, lease, digest: [])
 
@@ -176,17 +182,12 @@ def faults_still_pay(patch: Patch) -> None:
     patch.setattr(scoring, "score", lambda state, hotkey: sum(p.volume for p in state.parts.get(hotkey, [])))
 
 
-def seats_are_offered_once(patch: Patch) -> None:
+def everybody_sits_in_front(patch: Patch) -> None:
     def wrong(state: RunState, miner: Miner) -> list[Action]:
         miner.stage = 0
         return assignment.offer(state, miner)
 
     patch.setattr(assignment, "seat", wrong)
-
-
-def downtime_counts(patch: Patch) -> None:
-    # The validator is away for longer than COMMIT lasts; nobody could commit, and a stage's epoch is thrown away.
-    patch.setattr(Orchestrator, "_stop_clocks", lambda self, seconds: None)
 
 
 PLANTED: list[tuple[Callable[[Patch], None], Plan]] = [
@@ -197,7 +198,7 @@ PLANTED: list[tuple[Callable[[Patch], None], Plan]] = [
     (coverage_gap, CALM),
     (all_reducers_are_blamed, LIAR),
     (liars_go_free, LIAR),
-    (commit_waits_for_the_dead, CRASH),
+    (commit_waits_for_the_dead, MUFFLED),
     (work_for_the_absent, CRASH),
     (work_without_the_manifest, CALM),
     (chance_from_outside, CALM),
@@ -207,9 +208,10 @@ PLANTED: list[tuple[Callable[[Patch], None], Plan]] = [
     (the_gone_keep_their_leases, CRASH),
     (receipts_count_for_ever, CALM),
     (lost_inputs_are_not_made_again, LOSSY),
+    (a_lost_manifest_stays_lost, ORPHAN),
     (nobody_is_told_why, CALM),
     (faults_still_pay, LIAR),
-    (seats_are_offered_once, CALM),
+    (everybody_sits_in_front, CALM),
 ]
 
 

@@ -124,3 +124,23 @@ def test_a_broken_replica_costs_neither_microbatches_nor_a_hot_loop(latency: flo
 
 def test_blobs_that_are_often_lost_cost_time_and_no_microbatch() -> None:
     conclude(World(replace(Plan(14, stages=3, miners=6), blob_loss=0.2, token_loss=0.2)).run())
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_manifest_survives_the_death_of_those_who_made_it(copied: bool) -> None:
+    # With two replicas the twins are the whole stage. They die in INSTALL, before or after the validator has its copy.
+    world = World(Plan(15, stages=2, miners=4, epochs=2, copy_s=0.0 if copied else 3.0))
+
+    def watch() -> None:
+        if world.orchestrator.state.phase is not Phase.INSTALL:
+            world.at(world.now + 0.02, watch)
+            return
+        for miner in [world.miners[m.hotkey] for m in world.orchestrator.state.members(0)]:
+            miner.boot += 1
+            miner.reset()
+            world.disconnect(miner)
+            miner.later(1.0, world.connect, miner, True)
+
+    world.at(1.0, watch)
+    conclude(world.run())
+    assert (world.orchestrator.state.reports[0].recomputed > 0) is not copied

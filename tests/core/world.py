@@ -77,8 +77,8 @@ class World:
         self.holders: dict[str, list[str]] = {}
         self.deregistered: dict[str, None] = {}
         self.miners: dict[str, ScriptedMiner] = {}
+        self.asked: dict[int, float] = {}
         self.lies_caught = 0
-        self.twins_lied = 0
         self.restarts = 0
 
     # -- time ---------------------------------------------------------------------------------------------------------
@@ -147,6 +147,8 @@ class World:
         actions = self.orchestrator.handle(event)
         state = self.orchestrator.state
         invariants.check(state)
+        for action in actions:
+            self.perform(action)
         named = [fault.hotkey for fault in state.faults]
         need(all(self.miners[h].trait.lies_in_reduce for h in named), f"an honest miner was named: {named}")
         for hotkey in audited:
@@ -154,10 +156,11 @@ class World:
             need(hotkey in named, f"{hotkey} lied, the auditor saw it, and nobody said so")
         if isinstance(event, Tick):
             need(all(lease.deadline > event.at for lease in state.leases.values()), "a lease outlives its deadline")
+            for batch in state.batches.values():
+                asked = batch.tokens is not None or self.now <= self.asked[batch.id] + self.spec.swarm.lease_s + 1.0
+                need(asked, f"microbatch {batch.id} has no tokens and nobody asks for them")
         lies = [s.weights.digest for m in state.manifests for s in m.shards if s.weights.digest.startswith("lie/")]
         need(not lies, f"a lie has become the model: {lies}")
-        for action in actions:
-            self.perform(action)
 
     def suspects(self, event: ShardRecomputed) -> list[str]:
         """Who has published a lie about what the auditor is about to answer for, from the very same inputs."""
@@ -172,6 +175,7 @@ class World:
     def perform(self, action: Action) -> None:
         match action:
             case PublishBatch():
+                self.asked[action.batch] = self.now
                 self.at(self.now + self.plan.latency, lambda: self.publish(action.batch))
             case ForgetBatch():
                 self.holders.pop(self.tokens(action.batch).digest, None)
@@ -179,10 +183,7 @@ class World:
                 if self.rng.random() >= self.plan.auditor_loss:
                     self.at(self.now + 0.5, lambda: self.recompute(action))
             case Evaluate():
-                for blob in (b for m in action.manifests for s in m.shards for b in (s.weights, s.momentum)):
-                    if self.can_fetch(blob):
-                        self.hold(blob, "validator")
-                self.at(self.now + 1.0, lambda: self.inject(Evaluated(at=self.now, epoch=action.epoch, loss=3.0)))
+                self.at(self.now + self.plan.copy_s, lambda: self.evaluate(action))
             case PublishScores():
                 done = WeightsSet(at=self.now, epoch=action.epoch, ok=True, message="set")
                 self.at(self.now + 1.0, lambda: self.inject(done))
@@ -244,6 +245,19 @@ class World:
             self.hold(self.tokens(batch), "feed")
         if self.rng.random() >= self.plan.token_loss:
             self.inject(BatchPublished(at=self.now, batch=batch, tokens=self.tokens(batch)))
+
+    def evaluate(self, action: Evaluate) -> None:
+        """Needs the bytes, and keeps them: from then on the validator serves the manifest."""
+        blobs = [
+            blob
+            for manifest in action.manifests
+            for shard in manifest.shards
+            for blob in (shard.weights, shard.momentum)
+        ]
+        if self.up and all(self.can_fetch(blob) for blob in blobs):
+            for blob in blobs:
+                self.hold(blob, "validator")
+            self.inject(Evaluated(at=self.now, epoch=action.epoch, loss=3.0))
 
     def recompute(self, action: RecomputeShard) -> None:
         chosen = tuple(c for c in action.contributions if self.can_fetch(c.blob))

@@ -9,6 +9,7 @@ import pytest
 from localnet_kit import TAO, Driver, call, key
 
 from template.localnet.codec import Enum
+from template.localnet.dispatch import HANDLERS, Context
 from template.localnet.epoch import is_epoch_block, next_epoch_block
 from template.localnet.state import Account
 
@@ -274,6 +275,18 @@ def test_issuance_is_conserved_by_calls(staged: tuple[Driver, Any, Any]) -> None
     free = sum(account.free for account in state.accounts.values())
     pools = sum(subnet.tao_in for subnet in state.subnets.values())
     assert free + pools == state.total_issuance
+
+
+def test_a_bug_in_a_handler_fails_its_extrinsic_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(context: Context, args: dict[str, Any]) -> None:
+        context.state.deposit(BOB.public_key, TAO)
+        raise ZeroDivisionError
+
+    driver = Driver()
+    monkeypatch.setitem(HANDLERS, "System.remark", broken)
+    before = driver.state.free(BOB.public_key)
+    assert driver.run(BOB, "System.remark", remark=b"x") == "Other"
+    assert driver.state.free(BOB.public_key) == before - driver.chain.config.transaction_fee
 
 
 def test_owner_changes_the_schedule() -> None:

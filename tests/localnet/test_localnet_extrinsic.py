@@ -69,7 +69,7 @@ def test_stale_and_future_nonce(driver: Driver) -> None:
         driver.chain.submit(raw)
     assert stale.value.code == 1010
     with pytest.raises(InvalidExtrinsic, match="future"):
-        driver.chain.submit(sign(driver.chain, BOB, TRANSFER, payment(), nonce=1000))
+        driver.chain.submit(sign(driver.chain, BOB, TRANSFER, payment(), nonce=5000))
 
 
 def test_a_taken_nonce_is_refused(driver: Driver) -> None:

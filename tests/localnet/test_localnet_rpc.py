@@ -185,6 +185,12 @@ def test_storage_subscription_reports_changes_only(client: Client) -> None:
     assert push["params"]["result"]["changes"] == [[number_key, "0x01000000"]]
 
 
+def test_unreadable_storage_key_is_not_watched(client: Client) -> None:
+    account = "0x" + entry("System.Account").prefix.hex() + "00"
+    assert client.error("state_subscribeStorage", [account]) == 4003
+    assert client.block() == []
+
+
 def test_subscriptions_are_bounded(client: Client) -> None:
     for _ in range(MAX_SUBSCRIPTIONS):
         client.call("chain_subscribeNewHeads")

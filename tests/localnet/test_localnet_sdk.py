@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -245,3 +246,25 @@ def test_two_processes_at_once(stage: Stage) -> None:
         output, _ = client.communicate(timeout=DEADLINE)
         assert client.returncode == 0
         assert output.strip().endswith("done 3.0")
+
+
+def test_btcli_registers_and_reads(stage: Stage, tmp_path: Path) -> None:
+    """The command line client of the SDK, with a home of its own so that no configuration leaks in."""
+    command = Path(sys.executable).with_name("btcli")
+    if not command.exists():
+        pytest.skip("btcli is not installed beside the interpreter")
+    wallet(tmp_path, "dave", "//Dave")
+    environment = {**os.environ, "HOME": str(tmp_path), "COLUMNS": "200", "NO_COLOR": "1"}
+
+    def btcli(*arguments: str) -> str:
+        full = [str(command), *arguments, "--network", stage.endpoint, "--json-output"]
+        done = subprocess.run(full, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    keys = ("--wallet-path", str(tmp_path), "--wallet-name", "dave")
+    assert "1000000" in btcli("wallet", "balance", *keys)
+    btcli("subnets", "register", "--netuid", str(NETUID), *keys, "--hotkey", "default", "--no-prompt")
+    registered = wallet(tmp_path, "dave", "//Dave").hotkey.ss58_address
+    assert stage.subtensor.is_hotkey_registered(registered, NETUID)
+    assert "subnet 1" in btcli("subnets", "list")

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
 from template.localnet import ChainConfig, ChainServer, main
 from template.localnet.server import MAX_MESSAGE_BYTES
@@ -77,6 +78,32 @@ def test_oversized_message_ends_only_its_connection() -> None:
             assert "result" in await ask(other, "chain_getHead")
 
     run_with_server(scenario)
+
+
+def test_web_pages_are_refused() -> None:
+    async def scenario(server: ChainServer) -> None:
+        with pytest.raises(InvalidStatus):
+            await connect(server.endpoint, origin=Origin("http://example.com"))
+
+    run_with_server(scenario)
+
+
+def test_stop_does_not_wait_for_a_client_that_never_reads() -> None:
+    async def body() -> float:
+        server = ChainServer(ChainConfig(port=0, block_time=0.02))
+        await server.start()
+        port = int(server.endpoint.rsplit(":", 1)[1])
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        key = b"dGhlIHNhbXBsZSBub25jZQ=="
+        head = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        writer.write(head + b"Sec-WebSocket-Key: " + key + b"\r\nSec-WebSocket-Version: 13\r\n\r\n")
+        await asyncio.sleep(0.2)
+        started = time.monotonic()
+        await server.stop()
+        writer.close()
+        return time.monotonic() - started
+
+    assert asyncio.run(body()) < 5
 
 
 def test_port_in_use_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
