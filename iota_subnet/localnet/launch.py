@@ -29,6 +29,10 @@ from template.subtensor import SubtensorChain
 #: Blocks per epoch of the chain: at 0.25 s a block, incentives follow the weights within seven seconds.
 TEMPO = 24
 
+#: The validator's stake. Paid miners hold stake too, and vote with nothing: with much less than this they would outvote
+#: the validator within minutes.
+STAKE_TAO = 20_000.0
+
 #: Blocks between two looks at the metagraph, and between two settings of weights.
 LOOK_BLOCKS = 8
 
@@ -98,7 +102,7 @@ class Launcher:
         miners = [wallet_from_uri(wallets, "miners", f"miner-{i}", "//Miners") for i in range(self.options.miners)]
         for name, wallet, tao in (
             ("owner", owner, 5_000.0),
-            ("validator", validator, 5_000.0),
+            ("validator", validator, STAKE_TAO + 1_000.0),
             ("miners", miners[0], 5_000.0),
         ):
             self.say(f"funding {name}")
@@ -107,7 +111,7 @@ class Launcher:
         netuid = stage.create_subnet(owner)
         self.say(f"registering the validator on subnet {netuid}")
         stage.register(validator, netuid)
-        stage.stake(validator, netuid, 1_000.0)
+        stage.stake(validator, netuid, STAKE_TAO)
         for wallet in miners:
             self.say(f"registering {wallet.hotkey_str} on subnet {netuid}")
             stage.register(wallet, netuid)

@@ -253,7 +253,7 @@ class IotaMiner(BaseMinerNeuron):
                 self.worker.retire(message.batch)
             case m.Refusal():
                 logger.warning("the validator did not accept {}: {}", message.what, message.reason)
-                if message.what in ("connection", "assignment"):
+                if message.what in ("connection", "seat"):
                     self._rejoin.set()
 
     # Help

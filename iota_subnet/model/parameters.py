@@ -18,6 +18,12 @@ from iota_subnet.spec import ModelSpec
 
 #: Starting scale of the last layer of an encoder or decoder, relative to 1/sqrt(fan in): near the identity path.
 BOUNDARY_GAIN = 0.1
+#: Starting scale of the LM head, relative to 1/sqrt(fan in): the first loss stays within 0.2 of ln(vocab).
+HEAD_GAIN = 0.5
+#: Embeddings as wide as the branches that are added to them. Smaller ones make a sharp loss surface at the start, and
+#: sharpness is what delayed gradients cannot stand: in a pipeline with two steps of delay, 0.09 instead of 1 cost
+#: 0.3 nats per byte after 256k tokens at width 128.
+EMBEDDING_STD = 1.0
 
 
 class Parameter(NamedTuple):
@@ -64,7 +70,7 @@ def parameters(model: ModelSpec, stage: int) -> list[Parameter]:
     d, b, last = model.dim, model.bottleneck, model.stages - 1
     table: list[Parameter] = []
     if stage == 0:
-        table.append(Parameter("embed.weight", (model.vocab, d), 1 / math.sqrt(d)))
+        table.append(Parameter("embed.weight", (model.vocab, d), EMBEDDING_STD))
     elif b:
         at = f"decoders.{stage - 1}"
         table += [_norm(f"{at}.norm", b), _matrix(f"{at}.hidden", 2 * d, b)]
@@ -72,7 +78,7 @@ def parameters(model: ModelSpec, stage: int) -> list[Parameter]:
     for index in model.blocks_of(stage):
         table += _block(model, index)
     if stage == last:
-        table += [_norm("norm", d), _matrix("head", model.vocab, d, BOUNDARY_GAIN)]
+        table += [_norm("norm", d), _matrix("head", model.vocab, d, HEAD_GAIN)]
     elif b:
         at = f"encoders.{stage}"
         table += [_norm(f"{at}.norm", d), _matrix(f"{at}.hidden", d, d), _matrix(f"{at}.out", b, d, BOUNDARY_GAIN)]
