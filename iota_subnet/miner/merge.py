@@ -1,4 +1,8 @@
-"""Merge duty: commit the pseudo-gradient, fetch and reduce shards, install the result. Any step may be asked twice."""
+"""Merge duty: commit the pseudo-gradient, fetch and reduce shards, install the result. Any step may be asked twice.
+
+Law: who asks again gets the same answer again, because the first may have been lost with its connection. What belongs to
+another stage, to an earlier epoch, or to a run that began anew is dropped, with what was under way for it.
+"""
 
 from __future__ import annotations
 
@@ -22,32 +26,44 @@ from iota_subnet.messages import (
     PlannedDuty,
     Reduced,
     StageManifest,
+    signed_parts,
 )
 from iota_subnet.miner.engine import Engine
 from iota_subnet.miner.outbox import Outbox
-from iota_subnet.spec import BlobRef
+from iota_subnet.spec import BlobRef, RunSpec
 from iota_subnet.wire.blobs import BlobFetcher, FetchFailed
 
 #: Epochs whose merge results are still served; others may be slow to install.
 KEEP_EPOCHS = 2
 
-Fixed = asyncio.Future[tuple[str, ...]]
+#: Stage, epoch, shard.
+Place = tuple[int, int, int]
 
 
 class Merger:
-    """One miner's part in the merges of its stage."""
+    """One miner's part in the merges of its stage. `on_installed(epoch)` hears of every installed state."""
 
     def __init__(
-        self, engine: Engine, fetcher: BlobFetcher, outbox: Outbox, send: Callable[[FromMiner], object]
+        self,
+        engine: Engine,
+        fetcher: BlobFetcher,
+        outbox: Outbox,
+        send: Callable[[FromMiner], object],
+        on_installed: Callable[[int], object] = lambda epoch: None,
     ) -> None:
         self._engine = engine
         self._fetcher = fetcher
         self._outbox = outbox
         self._send = send
-        self._commits: dict[int, Committed] = {}
-        self._fixed: dict[tuple[int, int], Fixed] = {}
-        self._results: dict[tuple[int, int], Reduced] = {}
-        self._tasks: dict[tuple[object, ...], asyncio.Task[None]] = {}
+        self._on_installed = on_installed
+        self._commits: dict[tuple[int, int], Committed] = {}
+        self._reports: dict[Place, Fetched] = {}
+        self._fixed: dict[Place, asyncio.Future[tuple[str, ...]]] = {}
+        self._results: dict[Place, Reduced] = {}
+        self._tasks: dict[tuple[Any, ...], asyncio.Task[None]] = {}
+        self._wanted: tuple[Any, ...] = ()
+        # The runner, and the name of the state that it holds.
+        self._held: tuple[Any, tuple[Any, ...]] = (None, ())
 
     @property
     def busy(self) -> list[str]:
@@ -56,95 +72,124 @@ class Merger:
 
     def commit(self, stage: int, epoch: int, shards: int) -> None:
         """Publish the pseudo-gradient of `epoch`; asked again, say the same again."""
-        if epoch in self._commits:
-            self._send(self._commits[epoch])
+        if (stage, epoch) in self._commits:
+            self._send(self._commits[stage, epoch])
             return
-        self._spawn(("commit", epoch), self._commit(stage, epoch, shards))
+        self._spawn(("commit", stage, epoch), self._commit(stage, epoch, shards))
 
     def reduce(self, stage: int, epoch: int, duties: tuple[PlannedDuty, ...]) -> None:
         """Take shards to reduce."""
         for duty in duties:
-            if (epoch, duty.shard) in self._results:
-                self._send(self._results[epoch, duty.shard])
+            place = (stage, epoch, duty.shard)
+            if place in self._results:
+                self._send(self._results[place])
+            elif ("reduce", *place) in self._tasks:
+                if place in self._reports:
+                    self._send(self._reports[place])
             else:
-                self._spawn(("reduce", epoch, duty.shard), self._reduce(stage, epoch, duty))
+                self._spawn(("reduce", *place), self._reduce(place, duty))
 
     def fix(self, message: Contributors) -> None:
         """Whose pseudo-gradients count; may come before the plan that it belongs to."""
-        fixed = self._future(message.epoch, message.shard)
+        fixed = self._future((message.stage, message.epoch, message.shard))
         if not fixed.done():
             fixed.set_result(message.hotkeys)
 
-    def install(self, manifest: StageManifest) -> None:
-        """Fetch and install a global state."""
-        self._spawn(("install", manifest.epoch), self._install(manifest))
+    def install(self, spec: RunSpec, manifest: StageManifest) -> None:
+        """Fetch and install a global state, building the stage if need be. Of several, the last one asked for stands."""
+        name = (spec.digest(), manifest.stage, manifest.epoch, signed_parts(manifest))
+        if name != self._wanted:
+            self._cancel(lambda key: key[0] == "install")
+        self._wanted = name
+        self._spawn(("install", manifest.stage, manifest.epoch), self._install(spec, manifest, name))
 
     async def close(self) -> None:
-        for task in list(self._tasks.values()):
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        tasks = list(self._tasks.values())
+        self._cancel(lambda key: True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _commit(self, stage: int, epoch: int, shards: int) -> None:
         blobs, _ = await self._engine.call(lambda runner: runner.pseudo_gradient(shards))
         made = tuple(self._outbox.put(("merge", epoch), blob) for blob in blobs)
-        self._commits = {epoch: Committed(stage, epoch, made)}
-        self._send(self._commits[epoch])
+        self._commits = {(stage, epoch): Committed(stage, epoch, made)}
+        self._send(self._commits[stage, epoch])
 
-    async def _reduce(self, stage: int, epoch: int, duty: PlannedDuty) -> None:
-        fetched = await asyncio.gather(*(self._contribution(c) for c in duty.contributions))
+    async def _reduce(self, place: Place, duty: PlannedDuty) -> None:
+        stage, epoch, shard = place
+        fetched = await asyncio.gather(*(self._contribution(c, duty.hi - duty.lo) for c in duty.contributions))
         have = {
             c.hotkey: (c.weight, data) for c, data in zip(duty.contributions, fetched, strict=True) if data is not None
         }
-        self._send(Fetched(stage, epoch, duty.shard, tuple(have)))
-        counted = await self._future(epoch, duty.shard)
+        self._reports[place] = Fetched(stage, epoch, shard, tuple(have))
+        self._send(self._reports[place])
+        counted = await self._future(place)
         # The order of the plan is the order of the sum; a set of contributors has none.
         given = [have[c.hotkey] for c in duty.contributions if c.hotkey in counted and c.hotkey in have]
         (weights, momentum), _ = await self._engine.call(lambda runner: runner.reduce(duty.lo, duty.hi, given))
         made: list[Made] = [self._outbox.put(("merge", epoch), part) for part in (weights, momentum)]
-        result = Reduced(stage, epoch, duty.shard, made[0], made[1])
-        self._results[epoch, duty.shard] = result
-        self._send(result)
+        self._results[place] = Reduced(stage, epoch, shard, made[0], made[1])
+        self._send(self._results[place])
 
-    async def _contribution(self, contribution: PlannedContribution) -> bytes | None:
+    async def _contribution(self, contribution: PlannedContribution, size: int) -> bytes | None:
+        """The bytes of one pseudo-gradient; None if they cannot be had, or would spoil the sum."""
         try:
-            return await self._fetch(contribution.blob, "merge")
-        except FetchFailed as error:
+            data = await self._fetch(contribution.blob, "merge")
+            await self._engine.call(lambda runner: runner.check_contribution(data, size))
+        except (FetchFailed, ValueError) as error:
             logger.warning("pseudo-gradient of {}: {}", contribution.hotkey, error)
             return None
+        return data
 
-    async def _install(self, manifest: StageManifest) -> None:
-        runner = self._engine.runner
-        if runner is None or runner.epoch < manifest.epoch:
+    async def _install(self, spec: RunSpec, manifest: StageManifest, name: tuple[Any, ...]) -> None:
+        if self._held != (self._engine.runner, name):
             shards = await asyncio.gather(*(self._shard(s.lo, s.hi, s.weights, s.momentum) for s in manifest.shards))
-            await self._engine.call(lambda runner: runner.install(manifest.epoch, shards))
+            await self._engine.open(spec, manifest.stage)
+            before, self._held = self._held, (None, ())
+            try:
+                await self._engine.call(lambda runner: runner.install(manifest.epoch, shards))
+            except ValueError:
+                # Wrong bytes: the runner has kept what it had.
+                self._held = before
+                raise
+            self._held = (self._engine.runner, name)
+            self._forget(before[1], name)
+            peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            logger.info(
+                "holds stage {} of epoch {}; {:.1f} s of CPU and {} MB at most so far",
+                manifest.stage, manifest.epoch, time.process_time(), peak_mb,
+            )  # fmt: skip
         digest, _ = await self._engine.call(lambda runner: runner.state_digest())
-        self._forget(manifest.epoch)
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        logger.info(
-            "holds stage {} of epoch {}; {:.1f} s of CPU and {} MB at most so far",
-            manifest.stage, manifest.epoch, time.process_time(), peak_mb,
-        )  # fmt: skip
         self._send(Installed(manifest.stage, manifest.epoch, digest))
 
     async def _shard(self, lo: int, hi: int, weights: Blob, momentum: Blob) -> tuple[int, int, bytes, bytes]:
         parts = await asyncio.gather(self._fetch(weights, "manifest"), self._fetch(momentum, "manifest"))
         return lo, hi, parts[0], parts[1]
 
-    def _forget(self, epoch: int) -> None:
-        """A manifest of `epoch` closes the merges before it."""
-        self._fixed = {key: value for key, value in self._fixed.items() if key[0] >= epoch}
-        self._results = {key: value for key, value in self._results.items() if key[0] >= epoch}
+    def _forget(self, before: tuple[Any, ...], now: tuple[Any, ...]) -> None:
+        """A new state closes the merges before it; one that does not follow the old one closes all."""
+        epoch = now[2]
+        follows = before[:2] == now[:2] and before[2] < epoch
+        first = epoch if follows else float("inf")
+        self._cancel(lambda key: key[0] != "install" and key[2] < first)
+        for kept in (self._commits, self._reports, self._fixed, self._results):
+            for key in [key for key in kept if key[1] < first]:
+                del kept[key]  # type: ignore[attr-defined]
         for topic in self._outbox.topics():
-            if isinstance(topic, tuple) and topic[0] == "merge" and topic[1] < epoch - KEEP_EPOCHS:
+            if isinstance(topic, tuple) and topic[0] == "merge" and not epoch - KEEP_EPOCHS <= topic[1] <= epoch:
                 self._outbox.drop(topic)
+        self._on_installed(epoch)
 
     async def _fetch(self, blob: Blob, label: str) -> bytes:
         return await self._fetcher.fetch(BlobRef(blob.digest, blob.nbytes, blob.urls), blob.ticket, label)
 
-    def _future(self, epoch: int, shard: int) -> Fixed:
-        return self._fixed.setdefault((epoch, shard), asyncio.get_running_loop().create_future())
+    def _future(self, place: Place) -> asyncio.Future[tuple[str, ...]]:
+        return self._fixed.setdefault(place, asyncio.get_running_loop().create_future())
 
-    def _spawn(self, key: tuple[object, ...], work: Coroutine[Any, Any, None]) -> None:
+    def _cancel(self, which: Callable[[tuple[Any, ...]], bool]) -> None:
+        for key in [key for key in self._tasks if which(key)]:
+            self._tasks.pop(key).cancel()
+
+    def _spawn(self, key: tuple[Any, ...], work: Coroutine[Any, Any, None]) -> None:
         """Run `work` unless the same is under way; a failure is told, and may be asked for again."""
         if key in self._tasks:
             work.close()
@@ -153,9 +198,13 @@ class Merger:
         async def guarded() -> None:
             try:
                 await work
+            except (FetchFailed, ValueError) as error:
+                logger.warning("{} failed: {}", " ".join(map(str, key)), error)
             except Exception as error:
                 logger.opt(exception=error).error("{} failed", " ".join(map(str, key)))
+            finally:
+                if self._tasks.get(key) is task:
+                    del self._tasks[key]
 
         task = asyncio.get_running_loop().create_task(guarded())
         self._tasks[key] = task
-        task.add_done_callback(lambda _: self._tasks.pop(key, None))

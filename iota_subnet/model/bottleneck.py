@@ -23,7 +23,8 @@ class Encoder(nn.Module):
         self.hidden, self.out = Linear(model.dim, model.dim), Linear(model.dim, self.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(F.silu(self.hidden(self.norm(x)))) + x[..., : self.width]
+        made: Tensor = self.out(F.silu(self.hidden(self.norm(x))))
+        return made + x[..., : self.width]
 
 
 class Decoder(nn.Module):
@@ -36,4 +37,5 @@ class Decoder(nn.Module):
         self.hidden, self.out = Linear(model.bottleneck, 2 * model.dim), Linear(2 * model.dim, model.dim)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.out(F.silu(self.hidden(self.norm(z)))) + F.pad(z, (0, self.padding))
+        made: Tensor = self.out(F.silu(self.hidden(self.norm(z))))
+        return made + F.pad(z, (0, self.padding))

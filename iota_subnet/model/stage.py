@@ -66,7 +66,8 @@ class Stage(nn.Module):
         x = self.entry(x)
         for block in self.blocks.values():
             x = block(x, self.cos[:length], self.sin[:length])
-        return self.exit(x)
+        out: Tensor = self.exit(x)
+        return out
 
 
 def flat_size(stage: Stage) -> int:

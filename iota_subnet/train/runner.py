@@ -36,6 +36,9 @@ class _Graph(NamedTuple):
 class StageRunner:
     """One replica of `stage`. Call `install` before anything else.
 
+    `max_graphs` bounds the kept forward graphs, the oldest is dropped; one is 30 MB at `tiny`, and all are dropped at
+    every inner step, so that more than a few seldom pay.
+
     Attributes:
         inner_step: optimiser steps so far, the position in the learning-rate schedule.
         batches: backward passes since `install`.
@@ -43,7 +46,7 @@ class StageRunner:
         parameters: P, the length of the stage's flat vector.
     """
 
-    def __init__(self, spec: RunSpec, stage: int, device: str = "cpu", max_graphs: int = 8) -> None:
+    def __init__(self, spec: RunSpec, stage: int, device: str = "cpu", max_graphs: int = 2) -> None:
         self.spec, self.stage = spec, stage
         self.inner_step = self.batches = 0
         self.epoch = -1
@@ -65,8 +68,9 @@ class StageRunner:
     def install(self, epoch: int, shards: Sequence[Shard], inner_step: int | None = None) -> None:
         """Start `epoch` from a global state given as shards that cover [0, P) exactly, in any order.
 
-        Work that was not committed is discarded. A joiner passes the run's `inner_step` to enter the learning-rate
-        schedule where the others are.
+        Work that was not committed is discarded, and the inner optimiser's moments start from zero, so that all that
+        follows depends on the manifest, `inner_step` and the passes alone: an auditor or a joiner can do the same.
+        A joiner passes the run's `inner_step` to enter the learning-rate schedule where the others are.
 
         Raises:
             BadPayload: a gap, an overlap, or a malformed shard; the old state then stays.
@@ -78,6 +82,7 @@ class StageRunner:
         if inner_step is not None:
             self.inner_step = inner_step
         self.batches = 0
+        self._adam.reset()
         self._discard_gradient()
         self._graphs.clear()
 

@@ -17,11 +17,14 @@ from iota_subnet.train.codec import BadPayload
 from iota_subnet.validator import compute
 from iota_subnet.validator.compute import Compute, Shard
 from iota_subnet.validator.outgoing import Outgoing
-from iota_subnet.wire.blobs import BlobFetcher, BlobServer, BlobStore, FetchFailed
+from iota_subnet.wire.blobs import BlobFetcher, BlobStore, FetchFailed
 from iota_subnet.wire.signing import Clock
 
 #: Epochs whose manifests are kept; a joiner needs the newest, a dispute the one before.
 KEEP_EPOCHS = 3
+
+#: A contribution and its bytes.
+Given = tuple[Contribution, bytes]
 
 
 class Auditor:
@@ -36,7 +39,6 @@ class Auditor:
         pool: Compute,
         fetcher: BlobFetcher,
         store: BlobStore,
-        server: Callable[[], BlobServer],
         outgoing: Outgoing,
         post: Callable[[Event], object],
         clock: Clock,
@@ -48,35 +50,22 @@ class Auditor:
         self._pool = pool
         self._fetcher = fetcher
         self._store = store
-        self._server = server
         self._outgoing = outgoing
         self._post = post
         self._clock = clock
-        self._kept: dict[int, list[str]] = {}
+        self._kept: dict[int, set[str]] = {}
 
     async def recompute(self, action: RecomputeShard) -> None:
         """Reduce one shard from the contributions that can be fetched; bytes that are wrong count as not there."""
         base = await self._state(action.base)
         fetched = await asyncio.gather(*(self._contribution(c) for c in action.contributions))
         given = [(c, data) for c, data in zip(action.contributions, fetched, strict=True) if data is not None]
-        result: tuple[bytes, bytes] | None = None
-        while result is None:
-            try:
-                result = await self._pool.run(
-                    compute.reduce_shard,
-                    self._spec.to_json(),
-                    action.epoch,
-                    action.lo,
-                    action.hi,
-                    self._sizes()[action.stage],
-                    base,
-                    [(c.weight, data) for c, data in given],
-                )
-            except BadPayload as error:
-                # One malformed contribution must not cost the others theirs: find it by trying each alone.
-                logger.warning("stage {} shard {}: {}", action.stage, action.shard, error)
-                given = [item for item in given if await self._is_sound(action, base, *item)]
-        weights, momentum = (self._server().located(self._store.put(part, pin=True)) for part in result)
+        try:
+            result = await self._reduce(action, base, given)
+        except BadPayload as error:
+            logger.warning("stage {} shard {}: {}", action.stage, action.shard, error)
+            given, result = await self._reduce_sound(action, base, given)
+        weights, momentum = [await self._pin(action.epoch + 1, part) for part in result]
         self._post(
             ShardRecomputed(
                 at=self._clock(),
@@ -92,23 +81,38 @@ class Auditor:
     async def evaluate(self, action: Evaluate) -> None:
         """Copy the manifests' bytes, so that a model is never only in miners' hands, and measure held-out loss."""
         states = [await self._state(manifest) for manifest in action.manifests]
-        self._keep(action.epoch, action.manifests)
+        self._keep(action.epoch)
         loss = await self._pool.run(compute.held_out_loss, self._spec.to_json(), self._sizes(), states, self._held_out)
         logger.info("epoch {}: held-out loss {:.4f} nats per token", action.epoch, loss)
         self._post(Evaluated(at=self._clock(), epoch=action.epoch, loss=loss))
 
-    async def _is_sound(
-        self, action: RecomputeShard, base: Sequence[Shard], contribution: Contribution, data: bytes
-    ) -> bool:
-        size = self._sizes()[action.stage]
-        given = [(contribution.weight, data)]
-        try:
-            await self._pool.run(
-                compute.reduce_shard, self._spec.to_json(), action.epoch, action.lo, action.hi, size, base, given
-            )
-        except BadPayload:
-            return False
-        return True
+    async def _reduce(
+        self, action: RecomputeShard, base: Sequence[Shard], given: Sequence[Given]
+    ) -> tuple[bytes, bytes]:
+        return await self._pool.run(
+            compute.reduce_shard,
+            self._spec.to_json(),
+            action.epoch,
+            action.lo,
+            action.hi,
+            self._sizes()[action.stage],
+            base,
+            [(contribution.weight, data) for contribution, data in given],
+        )
+
+    async def _reduce_sound(
+        self, action: RecomputeShard, base: Sequence[Shard], given: Sequence[Given]
+    ) -> tuple[list[Given], tuple[bytes, bytes]]:
+        """One bad contribution must not cost the others theirs: add one after the other, leave out what spoils it."""
+        sound: list[Given] = []
+        result = await self._reduce(action, base, sound)
+        for item in given:
+            try:
+                result = await self._reduce(action, base, [*sound, item])
+                sound.append(item)
+            except BadPayload as error:
+                logger.warning("stage {} shard {}: left out {}: {}", action.stage, action.shard, item[0].hotkey, error)
+        return sound, result
 
     async def _contribution(self, contribution: Contribution) -> bytes | None:
         try:
@@ -124,18 +128,22 @@ class Auditor:
             weights, momentum = await asyncio.gather(
                 self._fetch(shard.weights, "manifest"), self._fetch(shard.momentum, "manifest")
             )
-            self._store.put(weights, pin=True)
-            self._store.put(momentum, pin=True)
+            await self._pin(manifest.epoch, weights)
+            await self._pin(manifest.epoch, momentum)
             shards.append((shard.lo, shard.hi, weights, momentum))
         return shards
 
-    def _keep(self, epoch: int, manifests: Sequence[Manifest]) -> None:
+    async def _pin(self, epoch: int, data: bytes) -> BlobRef:
+        """Keep what belongs to the manifest of `epoch`. Where it lies is not written down: we may move."""
+        ref = await asyncio.to_thread(self._store.put, data, pin=True)
+        self._kept.setdefault(epoch, set()).add(ref.digest)
+        return ref
+
+    def _keep(self, epoch: int) -> None:
         """Let go of manifests that nobody will ask for; a blob that a newer manifest names stays."""
-        names = [ref.digest for mf in manifests for s in mf.shards for ref in (s.weights, s.momentum)]
-        self._kept[epoch] = names
         for old in [number for number in self._kept if number <= epoch - KEEP_EPOCHS]:
-            newer = {name for number, kept in self._kept.items() if number != old for name in kept}
-            self._store.forget([name for name in self._kept.pop(old) if name not in newer])
+            gone = self._kept.pop(old)
+            self._store.forget(gone.difference(*self._kept.values()))
 
     async def _fetch(self, ref: BlobRef, label: str) -> bytes:
         blob = self._outgoing.blob(ref, self._hotkey)

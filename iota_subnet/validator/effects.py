@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from iota_subnet.core.events import EffectFailed, Event
 from iota_subnet.core.state import Miner
 from iota_subnet.protocol import AssignLayer, MergePlan, SetPhase
 from iota_subnet.validator.audit import Auditor
+from iota_subnet.validator.gateway import plain
 from iota_subnet.validator.outgoing import Outgoing
 from iota_subnet.wire.channel import ChannelServer
 from iota_subnet.wire.signing import Clock
@@ -25,6 +27,10 @@ from template.synapse import SignedDendrite, SignedSynapse
 MAX_CALLS = 64
 
 TRIES = 3
+
+#: Seconds that one call may take, and before its first repetition.
+CALL_S = 10.0
+PAUSE_S = 0.3
 
 
 class Tokens(Protocol):
@@ -50,6 +56,7 @@ class Effects:
         publish_scores: Callable[[int, dict[str, float]], None],
         post: Callable[[Event], object],
         clock: Clock,
+        pause_s: float = PAUSE_S,
     ) -> None:
         self._spec_digest = spec_digest
         self._outgoing = outgoing
@@ -61,25 +68,33 @@ class Effects:
         self._publish_scores = publish_scores
         self._post = post
         self._clock = clock
-        self._calls: dict[str, asyncio.Queue[tuple[str, SignedSynapse]]] = {}
+        self._pause_s = pause_s
+        self._calls: dict[str, deque[tuple[str, SignedSynapse]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def perform(self, action: a.Action) -> None:
         """Begin one action."""
+        try:
+            self._begin(action)
+        except Exception as error:
+            # The others that the same event caused must not be lost with it.
+            self._failed(type(action).__name__, getattr(action, "hotkey", ""), error)
+
+    def _begin(self, action: a.Action) -> None:
         match action:
             case a.GiveLease() | a.WithdrawLease() | a.Refuse() | a.FixContributors() | a.Forget():
-                # Not connected: the core sends it again when the miner is back.
+                # Not connected: the core says again what counts when the miner is back.
                 self._channel.send(action.hotkey, self._message(action))
             case a.AssignLayer() | a.SetPhase() | a.SendMergePlan():
                 self._enqueue(action.hotkey, type(action).__name__, self._synapse(action))
             case a.PublishBatch():
-                self._spawn("PublishBatch", self._tokens.publish(action.batch))
+                self._spawn("PublishBatch", lambda: self._tokens.publish(action.batch), 1)
             case a.ForgetBatch():
                 self._tokens.forget(action.batch)
             case a.RecomputeShard():
-                self._spawn("RecomputeShard", self._auditor.recompute(action))
+                self._spawn("RecomputeShard", lambda: self._auditor.recompute(action), TRIES)
             case a.Evaluate():
-                self._spawn("Evaluate", self._auditor.evaluate(action))
+                self._spawn("Evaluate", lambda: self._auditor.evaluate(action), TRIES)
             case a.PublishScores():
                 self._publish_scores(action.epoch, dict(action.scores))
             case _:
@@ -145,44 +160,64 @@ class Effects:
 
     def _enqueue(self, hotkey: str, name: str, synapse: SignedSynapse) -> None:
         """Synapses to one miner go out in order, one at a time; miners do not wait for each other."""
-        queue = self._calls.get(hotkey)
-        if queue is None:
-            queue = self._calls[hotkey] = asyncio.Queue(MAX_CALLS)
-            self._spawn("calls", self._caller(hotkey, queue))
-        if queue.full():
-            queue.get_nowait()
-        queue.put_nowait((name, synapse))
+        if hotkey not in self._calls:
+            self._calls[hotkey] = deque(maxlen=MAX_CALLS)
+            self._spawn("calls", lambda: self._caller(hotkey), 1)
+        self._calls[hotkey].append((name, synapse))
 
-    async def _caller(self, hotkey: str, queue: asyncio.Queue[tuple[str, SignedSynapse]]) -> None:
-        while True:
-            name, synapse = await queue.get()
-            reason = ""
-            for attempt in range(TRIES):
-                miner = self._miner_of(hotkey)
-                if miner is None:
-                    break
+    async def _caller(self, hotkey: str) -> None:
+        """Work off one miner's queue."""
+        queue = self._calls[hotkey]
+        try:
+            while queue:
+                name, synapse = queue.popleft()
                 try:
-                    ip, _, port = miner.axon.rpartition(":")
-                    reply: Any = await self._dendrite.call(hotkey, ip, int(port), synapse, timeout_s=10.0)
-                except (PeerError, ValueError) as error:
-                    reason = str(error)
-                    await asyncio.sleep(0.3 * (attempt + 1))
+                    reason = await self._call(hotkey, synapse)
+                except Exception as error:
+                    self._failed(name, hotkey, error)
                     continue
-                reason = "" if reply.accepted else reply.reason or "not accepted"
-                break
-            if reason:
-                logger.warning("{} to {} failed: {}", name, short(hotkey), reason)
-                self._post(EffectFailed(at=self._clock(), action=name, hotkey=hotkey, reason=reason[:200]))
+                if reason:
+                    logger.warning("{} to {} failed: {}", name, short(hotkey), reason)
+                    self._post(EffectFailed(at=self._clock(), action=name, hotkey=hotkey, reason=reason))
+        finally:
+            del self._calls[hotkey]
 
-    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        async def guarded() -> None:
+    async def _call(self, hotkey: str, synapse: SignedSynapse) -> str:
+        """One call with its repetitions; why it failed, or nothing."""
+        reason = ""
+        for attempt in range(TRIES):
+            miner = self._miner_of(hotkey)
+            if miner is None:
+                return ""
             try:
-                await work
-            except Exception as error:
-                logger.opt(exception=error).error("{} failed", name)
-                reason = f"{type(error).__name__}: {error}"[:200]
-                self._post(EffectFailed(at=self._clock(), action=name, hotkey="", reason=reason))
+                ip, _, port = miner.axon.rpartition(":")
+                reply: Any = await self._dendrite.call(hotkey, ip, int(port), synapse, timeout_s=CALL_S)
+            except (PeerError, ValueError) as error:
+                reason = plain(str(error)) or type(error).__name__
+                await asyncio.sleep(self._pause_s * (attempt + 1))
+                continue
+            return "" if reply.accepted else plain(reply.reason) or "not accepted"
+        return reason
+
+    def _spawn(self, name: str, work: Callable[[], Coroutine[Any, Any, None]], tries: int) -> None:
+        """Do `work` beside the rest; what still fails the last time is posted."""
+
+        async def guarded() -> None:
+            for attempt in range(1, tries + 1):
+                try:
+                    return await work()
+                except Exception as error:
+                    if attempt == tries:
+                        return self._failed(name, "", error)
+                    logger.warning("{}: {}; trying again", name, error)
+                await asyncio.sleep(self._pause_s * attempt)
 
         task = asyncio.get_running_loop().create_task(guarded())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _failed(self, name: str, hotkey: str, error: Exception) -> None:
+        """An unexpected failure, or the last of several tries: told to people and to the core."""
+        logger.opt(exception=error).error("{} failed", name)
+        reason = plain(f"{type(error).__name__}: {error}")
+        self._post(EffectFailed(at=self._clock(), action=name, hotkey=hotkey, reason=reason))

@@ -1,11 +1,12 @@
 """The border: verified synapses and messages come in, events go to the core. Only here are a miner's words doubted.
 
 Signature, receiver, freshness and sequence were checked by the axon and the channel; what is checked here is meaning:
-digests look like digests, and blobs lie where the miner said that it serves them.
+digests look like digests, texts have a length, and blobs lie where the miner said that it serves them.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -32,23 +33,37 @@ from iota_subnet.wire.blobs import is_digest
 from iota_subnet.wire.channel import ChannelError
 from iota_subnet.wire.signing import Clock
 
+STARTING = "the validator is starting, try again in a moment"
+
+#: Characters of a hotkey, and of a text that a miner wrote.
+MAX_HOTKEY = 64
+MAX_REASON = 200
+
+#: More losses than this in one receipt would be a microbatch of more samples than fit into a frame.
+MAX_LOSSES = 4096
+
 
 class Gateway:
-    """Handlers for the axon and the channel of one validator."""
+    """Handlers for the axon and the channel of one validator.
+
+    `announced(hotkey)` is the address that the chain knows, None for a hotkey that is not registered. Nobody comes in
+    before `opened` is set: a miner that came earlier would find a run that has not begun, or not begun again.
+    """
 
     def __init__(
         self,
         spec: RunSpec,
         channel_url: Callable[[], str],
         miner_of: Callable[[str], Miner | None],
-        registered: Callable[[str], bool],
+        announced: Callable[[str], str | None],
         post: Callable[[Event], list[Action]],
         clock: Clock,
     ) -> None:
+        self.opened = False
         self._spec = spec
         self._channel_url = channel_url
         self._miner_of = miner_of
-        self._registered = registered
+        self._announced = announced
         self._post = post
         self._clock = clock
 
@@ -56,7 +71,9 @@ class Gateway:
 
     def who(self, hotkey: str) -> str | None:
         """Whom the axon serves: every hotkey of the subnet."""
-        return None if self._registered(hotkey) else "the hotkey is not registered on this subnet"
+        if not self.opened:
+            return STARTING
+        return None if self._announced(hotkey) is not None else "the hotkey is not registered on this subnet"
 
     async def join(self, synapse: Join) -> Join:
         """A miner asks for a seat."""
@@ -82,7 +99,8 @@ class Gateway:
     async def leave(self, synapse: Leave) -> Leave:
         """A miner stops on purpose."""
         assert synapse.dendrite is not None and synapse.dendrite.hotkey is not None
-        self._post(MinerLeft(at=self._clock(), hotkey=synapse.dendrite.hotkey))
+        if self._miner_of(synapse.dendrite.hotkey) is not None:
+            self._post(MinerLeft(at=self._clock(), hotkey=synapse.dendrite.hotkey))
         synapse.accepted = True
         return synapse
 
@@ -92,22 +110,31 @@ class Gateway:
                 f"spec version {synapse.spec_version} does not match this run's {SPEC_VERSION}; "
                 "install the same release as the validator"
             )
-        if urlsplit(synapse.data_url).hostname != synapse.axon_ip:
-            # Else a miner could make others call a third party.
-            return "data_url must be on the same address as the axon"
+        # Else a miner could make others call a third party.
+        if _address_of(synapse.data_url) != synapse.axon_ip:
+            return "data_url must be http://IP:PORT on the same IP address as the axon"
+        caller = synapse.dendrite
+        assert caller is not None and caller.hotkey is not None
+        if synapse.axon_ip not in (caller.ip, self._announced(caller.hotkey)):
+            return (
+                f"{synapse.axon_ip} is neither the address that you call from nor the one that the chain knew of you "
+                "when this validator last looked; announce it with --axon.external_ip, this is tried again"
+            )
         return ""
 
     # The channel
 
     def admits(self, hotkey: str) -> str | None:
         """Whose work channel is accepted: miners with a seat."""
+        if not self.opened:
+            return STARTING
         return None if self._miner_of(hotkey) is not None else "join first"
 
     def connected(self, hotkey: str) -> None:
         self._post(MinerConnected(at=self._clock(), hotkey=hotkey))
 
     def disconnected(self, hotkey: str, reason: str) -> None:
-        self._post(MinerDisconnected(at=self._clock(), hotkey=hotkey, reason=reason[:200]))
+        self._post(MinerDisconnected(at=self._clock(), hotkey=hotkey, reason=plain(reason)))
 
     def message(self, hotkey: str, message: m.FromMiner) -> None:
         """One verified message. Raises ChannelError, which ends the connection, for one that makes no sense."""
@@ -120,40 +147,44 @@ class Gateway:
         match message:
             case m.Receipt():
                 output = self._located(miner, message.output) if message.output is not None else None
+                _need(len(message.losses) <= MAX_LOSSES, f"{len(message.losses)} losses")
                 return LeaseFinished(
                     at=at,
                     hotkey=hotkey,
                     lease=message.lease,
                     output=output,
-                    losses=message.losses[:4096],
+                    losses=message.losses,
                     seconds=message.seconds,
                     inner_step=message.inner_step,
                 )
             case m.Failure():
+                _need(message.digest == "" or is_digest(message.digest), "a digest that is none")
                 return LeaseFailed(
                     at=at,
                     hotkey=hotkey,
                     lease=message.lease,
                     kind=message.kind,
-                    digest=message.digest[:64],
-                    reason=message.reason[:200],
+                    digest=message.digest,
+                    reason=plain(message.reason),
                 )
             case m.Installed():
+                _need(is_digest(message.digest), "a digest that is none")
                 stage, epoch = message.stage, message.epoch
-                return StageInstalled(at=at, hotkey=hotkey, stage=stage, epoch=epoch, digest=message.digest[:64])
+                return StageInstalled(at=at, hotkey=hotkey, stage=stage, epoch=epoch, digest=message.digest)
             case m.Committed():
-                if len(message.shards) > m.MAX_SHARDS:
-                    raise ChannelError("bad_message", f"{len(message.shards)} shards")
+                _need(len(message.shards) <= m.MAX_SHARDS, f"{len(message.shards)} shards")
                 shards = tuple(self._located(miner, made) for made in message.shards)
                 return ShardsCommitted(at=at, hotkey=hotkey, stage=message.stage, epoch=message.epoch, shards=shards)
             case m.Fetched():
+                _need(len(message.have) <= self._spec.swarm.max_miners, f"{len(message.have)} contributors")
+                _need(all(len(hotkey) <= MAX_HOTKEY for hotkey in message.have), "a hotkey that is none")
                 return ShardFetched(
                     at=at,
                     hotkey=hotkey,
                     stage=message.stage,
                     epoch=message.epoch,
                     shard=message.shard,
-                    have=message.have[: self._spec.swarm.max_miners],
+                    have=message.have,
                 )
             case m.Reduced():
                 return ShardReduced(
@@ -169,6 +200,28 @@ class Gateway:
 
     def _located(self, miner: Miner, made: m.Made) -> BlobRef:
         """Where a miner's blob lies, by what it told at `Join`."""
-        if not is_digest(made.digest) or not 0 < made.nbytes <= self._spec.swarm.max_blob_bytes:
-            raise ChannelError("bad_message", "a blob reference outside the limits")
+        within = is_digest(made.digest) and 0 < made.nbytes <= self._spec.swarm.max_blob_bytes
+        _need(within, "a blob reference outside the limits")
         return BlobRef(made.digest, made.nbytes, (f"{miner.data_url}/v1/blobs/{made.digest}",))
+
+
+def _need(truth: bool, what: str) -> None:
+    if not truth:
+        raise ChannelError("bad_message", what)
+
+
+def plain(text: str) -> str:
+    """What a stranger wrote, as one short line that can be kept and shown."""
+    return "".join(char if char.isprintable() else " " for char in text[:MAX_REASON])
+
+
+def _address_of(url: str) -> str | None:
+    """The IP address in http://IP:PORT; None for anything else, a host name among them."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        ipaddress.ip_address(host)
+        shown = f"[{host}]" if ":" in host else host
+        return host if url == f"http://{shown}:{parts.port}" else None
+    except ValueError:
+        return None

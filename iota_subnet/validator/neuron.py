@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import secrets
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -12,7 +14,8 @@ from loguru import logger
 
 from iota_subnet.core.events import Event, Manifest, MetagraphChanged, RunStarted, ShardRef, Tick, ValidatorRestarted
 from iota_subnet.core.events import WeightsSet as WeightsSetEvent
-from iota_subnet.core.state import Miner
+from iota_subnet.core.orchestrator import Orchestrator
+from iota_subnet.core.state import Miner, RunState
 from iota_subnet.messages import ToMiner, ToOrchestrator
 from iota_subnet.settings import ValidatorSettings, advertised
 from iota_subnet.train.data import DataError, Feed
@@ -30,7 +33,7 @@ from iota_subnet.wire.blobs import BlobFetcher, BlobServer, CannotListen, DirSto
 from iota_subnet.wire.channel import PATH, ChannelServer
 from template.base.validator import BaseValidatorNeuron
 from template.chain import Chain, MetagraphView, WeightsResult
-from template.errors import BadSettings, PortInUse
+from template.errors import BadSettings, NeuronError
 from template.synapse import SignedAxon, SignedDendrite
 from template.wallet import sign, verify
 
@@ -38,19 +41,36 @@ TICK_S = 0.25
 
 
 class IotaValidator(BaseValidatorNeuron):
-    """A validator neuron that hosts the orchestrator of one run."""
+    """A validator neuron that hosts the orchestrator of one run.
+
+    `check` tests the core's invariants after every event. `pool` computes; a process of its own if none is given.
+    """
 
     settings: ValidatorSettings
 
-    def __init__(self, settings: ValidatorSettings, chain: Chain, wallet: Any) -> None:
+    def __init__(
+        self,
+        settings: ValidatorSettings,
+        chain: Chain,
+        wallet: Any,
+        *,
+        pool: Compute | None = None,
+        tick_s: float = TICK_S,
+        check: bool = False,
+    ) -> None:
         super().__init__(settings, chain, wallet)
         self.spec = settings.run.build()
         self.scores_epoch = -1
+        self.pool = pool or Compute()
+        self._tick_s = tick_s
+        self._check = check
         self._service: Service | None = None
-        self._ticker: asyncio.Task[None] | None = None
+        self._defect: Exception | None = None
+        self._closing = contextlib.AsyncExitStack()
 
     async def on_start(self) -> None:
-        """Open the ledger, the servers and the axon; begin the run, or go on with it."""
+        """Open the ledger, the servers and the axon; begin the run, or go on with it; then let miners in."""
+        self._closing.callback(self.pool.close)
         run_dir = self.settings.run.dir.expanduser()
         run_dir.mkdir(parents=True, exist_ok=True)
         feed = await self._open_feed()
@@ -58,26 +78,32 @@ class IotaValidator(BaseValidatorNeuron):
         # Pinning the held-out text in the specification makes it part of what every party agrees on.
         pinned = dataclasses.replace(self.spec.data, eval_digest=feed.eval_digest())
         self.spec = dataclasses.replace(self.spec, data=pinned)
-        try:
-            self.ledger = Ledger(run_dir / "ledger.sqlite", self.spec)
-            orchestrator = replay(self.spec, self.ledger)
-        except LedgerError as error:
-            raise BadSettings(f"--run.dir (RUN_DIR): {error}") from None
-        self.pool = Compute()
+        orchestrator = self._open_ledger(run_dir)
         self.store = DirStore(run_dir / "blobs", self.settings.blobs.max_bytes)
-        self._wire(feed, held_out)
-        self._service = Service(orchestrator, self.ledger, self.effects.perform)
-        await self._serve_blobs()
+        self._wire(feed, held_out, run_dir)
+        self._service = Service(orchestrator, self.ledger, self.effects.perform, self._check)
+        await self._serve()
         if len(self.ledger) == 0:
             await self._begin()
         else:
             logger.info("the ledger was replayed: {} events, epoch {}", len(self.ledger), orchestrator.state.epoch)
+            self._recall(orchestrator.state)
             self._post(ValidatorRestarted(at=self.clock()))
-        # Only now: a miner that joined before the run began would find nothing to install.
-        await self._serve_axon()
         if self.view is not None:
             await self.on_metagraph(self.view)
-        self._ticker = asyncio.create_task(self._tick())
+        # Only now: a miner that joined before the run began would find nothing to install, and the seconds in which
+        # the chain heard of a new port would be taken from the time that miners have to come back.
+        self.gateway.opened = True
+        ticker = asyncio.create_task(self._tick())
+        self._closing.callback(ticker.cancel)
+
+    def _open_ledger(self, run_dir: Path) -> Orchestrator:
+        try:
+            self.ledger = Ledger(run_dir / "ledger.sqlite", self.spec)
+            self._closing.callback(self.ledger.close)
+            return replay(self.spec, self.ledger)
+        except LedgerError as error:
+            raise BadSettings(f"--run.dir (RUN_DIR): {error}") from None
 
     async def _open_feed(self) -> Feed:
         try:
@@ -85,13 +111,14 @@ class IotaValidator(BaseValidatorNeuron):
         except DataError as error:
             raise BadSettings(f"--run.data (RUN_DATA): {error}") from None
 
-    def _wire(self, feed: Feed, held_out: list[bytes]) -> None:
+    def _wire(self, feed: Feed, held_out: list[bytes], run_dir: Path) -> None:
         spec, clock, post = self.spec, self.clock, self._post
         signer = self._sign
         swarm = spec.swarm
-        self.dendrite = SignedDendrite(self.wallet)
+        axon = self.settings.axon
+        self.dendrite = SignedDendrite(self.wallet, max_body_bytes=axon.max_body_bytes)
         self.fetcher = BlobFetcher(swarm.max_blob_bytes, store=self.store, try_s=10.0, total_s=30.0)
-        self.gateway = Gateway(spec, self._channel_url, self._miner, self._is_registered, post, clock)
+        self.gateway = Gateway(spec, self._channel_url, self._miner, self._announced, post, clock)
         self.channel = ChannelServer(
             hotkey=self.hotkey,
             sign=signer,
@@ -107,36 +134,41 @@ class IotaValidator(BaseValidatorNeuron):
             max_greetings_per_address=64,
             heartbeat_s=5.0,
         )
-        axon = self.settings.axon
         routes = [*self.channel.routes(), web.get("/v1/status", self._status)]
         self.server = BlobServer(
             self.store, axon.ip, self.settings.blobs.port, self.hotkey, verify, clock, extra_routes=routes
         )
         outgoing = Outgoing(spec.digest(), signer, clock, self.store, lambda: self.server)
-        self.publisher = Publisher(feed, self.store, lambda: self.server, post, clock)
+        try:
+            self.publisher = Publisher(feed, self.store, run_dir / "feed.json", post, clock)
+        except DataError as error:
+            raise BadSettings(f"--run.dir (RUN_DIR): {error}") from None
         self.auditor = Auditor(
             spec, self.hotkey, lambda: self.service.state.sizes, held_out, self.pool, self.fetcher, self.store,
-            lambda: self.server, outgoing, post, clock,
+            outgoing, post, clock,
         )  # fmt: skip
         self.effects = Effects(
             spec.digest(), outgoing, self.channel, self.dendrite, self.publisher, self.auditor, self._miner,
             self._take_scores, post, clock,
         )  # fmt: skip
 
-    async def _serve_blobs(self) -> None:
+    async def _serve(self) -> None:
+        """Listen, and put the address on chain. Nobody is let in yet."""
         axon = self.settings.axon
+        for close in (self.fetcher.close, self.dendrite.close, self.server.stop, self.channel.close):
+            self._closing.push_async_callback(close)
         try:
             await self.server.start()
         except CannotListen as error:
-            raise PortInUse(axon.ip, self.settings.blobs.port, str(error)) from None
+            raise BadSettings(f"--blobs.port (BLOBS_PORT): {error.strerror}") from None
         self.server.advertise = advertised(axon, self.server.url)
-
-    async def _serve_axon(self) -> None:
-        axon = self.settings.axon
         self.axon = SignedAxon(
-            self.wallet, axon.ip, axon.port, axon.external_ip, axon.external_port, who=self.gateway.who
-        )
+            self.wallet, axon.ip, axon.port, axon.external_ip, axon.external_port, who=self.gateway.who,
+            max_body_bytes=axon.max_body_bytes,
+        )  # fmt: skip
         self.axon.attach(self.gateway.join).attach(self.gateway.leave)
+        self._closing.push_async_callback(self.effects.close)
+        self._closing.push_async_callback(self.axon.stop)
         await self.axon.start()
         await self.announce_axon(self.axon.port)
         logger.info("orchestrating run {} on axon port {}, data at {}", self.spec.name, self.axon.port, self.server.url)
@@ -148,7 +180,7 @@ class IotaValidator(BaseValidatorNeuron):
         for stage, (size, weights, momentum) in enumerate(
             await self.pool.run(compute.initial_states, self.spec.to_json())
         ):
-            refs = [self.server.located(self.store.put(part, pin=True)) for part in (weights, momentum)]
+            refs = [self.store.put(part, pin=True) for part in (weights, momentum)]
             sizes.append(size)
             manifests.append(Manifest(stage, 0, (ShardRef(0, size, refs[0], refs[1]),)))
         self._post(
@@ -161,8 +193,25 @@ class IotaValidator(BaseValidatorNeuron):
             )
         )
 
+    def _recall(self, state: RunState) -> None:
+        """What the process before this one had in mind: the scores it was to publish, the blobs it was to keep."""
+        for report in [report for report in state.reports if report.scores][-1:]:
+            self._take_scores(report.epoch, report.scores)
+        refs = [ref for manifest in state.manifests for s in manifest.shards for ref in (s.weights, s.momentum)]
+        refs += [batch.tokens for batch in state.batches.values() if batch.tokens is not None]
+        accepted = [shard.accepted for merge in state.merges for shard in merge.shards if shard.accepted is not None]
+        refs += [ref for shard in accepted for ref in (shard.weights, shard.momentum)]
+        needed = {ref.digest for ref in refs}
+        # Without this, what a crash left pinned would stay for ever.
+        self.store.unpin([digest for digest in self.store.digests() if digest not in needed])
+
     async def step(self) -> None:
-        """Nothing of its own: the chain is looked after by `sync`, the run by events."""
+        """Nothing of its own: the chain is looked after by `sync`, the run by events. Raises what stopped the clock."""
+        defect, self._defect = self._defect, None
+        if isinstance(defect, LedgerError):
+            raise NeuronError(f"--run.dir (RUN_DIR): {defect}")
+        if defect is not None:
+            raise defect
 
     async def on_metagraph(self, view: MetagraphView) -> None:
         hotkeys = tuple(sorted(neuron.hotkey for neuron in view.neurons))
@@ -174,18 +223,10 @@ class IotaValidator(BaseValidatorNeuron):
         self._post(WeightsSetEvent(at=self.clock(), epoch=self.scores_epoch, ok=result.ok, message=message[:200]))
 
     async def on_stop(self) -> None:
-        if self._ticker is not None:
-            self._ticker.cancel()
-        if self._service is None:
-            return
-        await self.axon.stop()
-        await self.effects.close()
-        await self.channel.close()
-        await self.server.stop()
-        await self.dendrite.close()
-        await self.fetcher.close()
-        self.pool.close()
-        self.ledger.close()
+        """Close what was opened, the last first; first of all nothing is taken down any more."""
+        if self._service is not None:
+            self._service.close()
+        await self._closing.aclose()
 
     @property
     def service(self) -> Service:
@@ -198,8 +239,9 @@ class IotaValidator(BaseValidatorNeuron):
     def _miner(self, hotkey: str) -> Miner | None:
         return self.service.state.miners.get(hotkey)
 
-    def _is_registered(self, hotkey: str) -> bool:
-        return self.view is not None and hotkey in self.view
+    def _announced(self, hotkey: str) -> str | None:
+        neuron = self.view.by_hotkey(hotkey) if self.view is not None else None
+        return None if neuron is None else neuron.ip
 
     def _channel_url(self) -> str:
         return f"{self.server.url}{PATH}"
@@ -212,9 +254,13 @@ class IotaValidator(BaseValidatorNeuron):
         self.scores_epoch = epoch
 
     async def _tick(self) -> None:
+        """Time passes. A failure does not stop it; `step` tells of it, and too many in a row end the neuron."""
         while True:
-            await asyncio.sleep(TICK_S)
-            self._post(Tick(at=self.clock()))
+            await asyncio.sleep(self._tick_s)
+            try:
+                self._post(Tick(at=self.clock()))
+            except Exception as error:
+                self._defect = error
 
     async def _status(self, request: web.Request) -> web.Response:
         document = snapshot(self.service.state, self.clock())

@@ -31,6 +31,7 @@ class Service:
         self._check = check
         self._waiting: deque[Event] = deque()
         self._busy = False
+        self._closed = False
 
     @property
     def state(self) -> RunState:
@@ -39,18 +40,27 @@ class Service:
 
     def post(self, event: Event) -> list[Action]:
         """Apply `event`; the actions it caused, already being performed. Empty when it had to wait its turn."""
+        if self._closed:
+            return []
         self._waiting.append(event)
         if self._busy:
             return []
         self._busy = True
-        first: list[Action] | None = None
+        caused: list[Action] = []
         try:
             while self._waiting:
-                actions = self._apply(self._waiting.popleft())
-                first = actions if first is None else first
+                # What an earlier failure left behind comes first; its actions are not this event's.
+                present = self._waiting.popleft()
+                actions = self._apply(present)
+                if present is event:
+                    caused = actions
         finally:
             self._busy = False
-        return first or []
+        return caused
+
+    def close(self) -> None:
+        """Take no more events: what happens while the validator ends is for its successor to find out."""
+        self._closed = True
 
     def _apply(self, event: Event) -> list[Action]:
         phase, epoch = self.state.phase, self.state.epoch

@@ -227,14 +227,16 @@ def test_install_refuses_a_malformed_shard_and_keeps_the_old_state() -> None:
     assert runner.state_digest() == digest
 
 
-def test_install_drops_uncommitted_work_and_can_set_the_schedule() -> None:
+def test_after_install_nothing_of_the_past_remains() -> None:
     spec = small_spec({"stages": 1})
     runner, fresh = started(spec, 0), started(spec, 0)
-    runner.forward_backward(0, b"", token_blob(spec, 0))
+    for n in range(3):
+        runner.forward_backward(n, b"", token_blob(spec, n))
     for r in (runner, fresh):
         r.install(1, [(0, r.parameters, *initial_state(spec, 0))], inner_step=17)
         assert (r.inner_step, r.batches) == (17, 0)
-        r.forward_backward(1, b"", token_blob(spec, 1))
+        for n in range(4):
+            r.forward_backward(n, b"", token_blob(spec, n + 10))
     assert np.array_equal(local(runner), local(fresh))
 
 
