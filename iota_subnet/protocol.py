@@ -44,6 +44,7 @@ class AssignLayer(SignedSynapse):
     stage: int = Field(ge=0)
     epoch: int = Field(ge=0)
     manifest: StageManifest
+    inner_step: int = Field(0, ge=0)
     seconds_left: float
 
     accepted: bool = False

@@ -37,12 +37,16 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class AssignLayer(Action):
-    """Tell a miner its stage and the manifest to install."""
+    """Tell a miner its stage and the manifest to install.
+
+    `inner_step` is where its peers stand in the learning-rate schedule, so that a joiner does not warm up again.
+    """
 
     hotkey: str
     stage: int
     epoch: int
     manifest: Manifest
+    inner_step: int = 0
 
 
 @dataclass(frozen=True, slots=True)

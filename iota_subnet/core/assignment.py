@@ -28,7 +28,13 @@ def offer(state: RunState, miner: Miner) -> list[Action]:
 def remind(state: RunState, miner: Miner) -> list[Action]:
     """Say again what to install, without a new deadline: who answers with nonsense for ever still loses its seat."""
     manifest = state.manifests[miner.stage]
-    return [AssignLayer(miner.hotkey, miner.stage, manifest.epoch, manifest)]
+    return [AssignLayer(miner.hotkey, miner.stage, manifest.epoch, manifest, _inner_step(state, miner))]
+
+
+def _inner_step(state: RunState, miner: Miner) -> int:
+    """The median of what the others report: one who lies about it moves nobody."""
+    peers = sorted(other.inner_step for other in state.miners.values() if other is not miner and other.done)
+    return peers[len(peers) // 2] if peers else miner.inner_step
 
 
 def expire(state: RunState) -> list[Action]:

@@ -153,6 +153,7 @@ def finished(state: RunState, event: LeaseFinished) -> list[Action]:
         miner.done += 1
         miner.strikes, miner.rest_until = 0, 0.0
         miner.last_receipt_at = event.at
+        miner.inner_step = event.inner_step
         miner.seconds = event.seconds if miner.done == 1 else 0.9 * miner.seconds + 0.1 * event.seconds
         if lease.op != "forward" and lease.opened_at >= miner.joined_at:
             # Work of an earlier process is credited, but it is not in what this one will commit.
@@ -173,6 +174,8 @@ def _problem(state: RunState, lease: Lease, event: LeaseFinished) -> str:
         return "a loss is negative, huge or not a number"
     if not 0 <= event.seconds < 1e6:
         return "the seconds are negative, huge or not a number"
+    if not 0 <= event.inner_step < 1 << 40:
+        return "the inner step is negative or huge"
     return ""
 
 

@@ -42,6 +42,7 @@ class Miner:
     leases: dict[int, None] = field(default_factory=dict)
     done: int = 0
     seconds: float = 0.0
+    inner_step: int = 0
     last_receipt_at: float = 0.0
     strikes: int = 0
     rest_until: float = 0.0

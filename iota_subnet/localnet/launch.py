@@ -36,6 +36,9 @@ STAKE_TAO = 20_000.0
 #: Blocks between two looks at the metagraph, and between two settings of weights.
 LOOK_BLOCKS = 8
 
+#: Seconds after the last epoch that its held-out loss, its weights and the chain's epoch may take.
+SETTLE_S = 120.0
+
 ENTRY_POINTS = Path(__file__).resolve().parents[2] / "neurons"
 
 
@@ -90,7 +93,7 @@ class Launcher:
         """Chain, wallets, subnet, registrations, stake."""
         port = free_port()
         endpoint = f"ws://127.0.0.1:{port}"
-        self.say(f"starting the chain at {endpoint}")
+        self._next(f"starting the chain at {endpoint}")
         argv = [sys.executable, "-m", "template.localnet", "--port", str(port), "--tempo", str(TEMPO)]
         child = family.start("chain", [*argv, "--block-time", str(self.options.block_time)])
         self._until(lambda: listens(port), 30.0, child, "the chain to listen")
@@ -105,15 +108,15 @@ class Launcher:
             ("validator", validator, STAKE_TAO + 1_000.0),
             ("miners", miners[0], 5_000.0),
         ):
-            self.say(f"funding {name}")
+            self._next(f"funding {name}")
             stage.fund(alice, wallet.coldkeypub.ss58_address, tao)
-        self.say("creating the subnet")
+        self._next("creating the subnet")
         netuid = stage.create_subnet(owner)
-        self.say(f"registering the validator on subnet {netuid}")
+        self._next(f"registering the validator on subnet {netuid}")
         stage.register(validator, netuid)
         stage.stake(validator, netuid, STAKE_TAO)
         for wallet in miners:
-            self.say(f"registering {wallet.hotkey_str} on subnet {netuid}")
+            self._next(f"registering {wallet.hotkey_str} on subnet {netuid}")
             stage.register(wallet, netuid)
             self.names[wallet.hotkey.ss58_address] = wallet.hotkey_str
         return endpoint, netuid, SubtensorChain(validator, endpoint, 15.0), stage
@@ -125,14 +128,14 @@ class Launcher:
             "--subtensor.chain_endpoint", endpoint, "--neuron.state_dir", str(self.dir / "state"),
             "--neuron.step_s", "1", "--neuron.epoch_length", str(LOOK_BLOCKS),
         ]  # fmt: skip
-        self.say("starting the validator")
+        self._next("starting the validator")
         self._validator = family.start("validator", [
             sys.executable, str(ENTRY_POINTS / "validator.py"), *common, "--wallet.name", "validator",
             "--wallet.hotkey", "validator", "--axon.port", str(free_port()), "--blobs.port", str(self._status_port),
             "--run.spec", str(self.dir / "spec.json"), "--run.dir", str(self.dir / "validator"),
         ])  # fmt: skip
         for index in range(self.options.miners):
-            self.say(f"starting miner-{index}")
+            self._next(f"starting miner-{index}")
             argv = [sys.executable, str(ENTRY_POINTS / "miner.py"), *common, "--wallet.name", "miners"]
             ports = ["--wallet.hotkey", f"miner-{index}", "--axon.port", "0", "--blobs.port", "0"]
             self._miners.append(family.start(f"miner-{index}", [*argv, *ports]))
@@ -158,6 +161,9 @@ class Launcher:
                     # One whole epoch after the weights, whenever the present one ends.
                     if view.block > settled_at + TEMPO + 1:
                         return
+                if self._train_ended and time.monotonic() > self._train_ended + SETTLE_S:
+                    self.say(f"the last scores were not on chain after {SETTLE_S:.0f} s; see {self.dir / 'logs'}")
+                    return
                 time.sleep(0.4)
         finally:
             if live is not None:
@@ -208,13 +214,22 @@ class Launcher:
 
     def _watch_chain(self, chain: SubtensorChain, stage: Stage, netuid: int) -> None:
         while not self._stop:
-            look_at_chain(chain, stage, netuid, self.picture)
+            try:
+                look_at_chain(chain, stage, netuid, self.picture)
+            except Exception as error:
+                # The SDK has errors of many kinds; the next look may be better, and the run does not depend on it.
+                self.note = f"the chain does not answer: {type(error).__name__}"
             time.sleep(1.0)
 
     def _frame(self, width: int) -> Any:
         return render(self.picture, self.names, set(self.killed), time.monotonic() - self.began, self.note, width)
 
     # Help
+
+    def _next(self, text: str) -> None:
+        """The next step of setting up; between two of them Ctrl-C is heard."""
+        self._check_stop()
+        self.say(text)
 
     def say(self, text: str) -> None:
         self.note = text

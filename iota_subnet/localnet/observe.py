@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
 import json
-import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,27 +22,29 @@ class Picture:
     view: MetagraphView | None = None
     weights: dict[str, float] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
-    losses_of_epoch: int = 0
-    _epoch: int = -1
+    _seen: tuple[int, int] = (-1, 0)
 
     def take(self, status: dict[str, Any]) -> None:
-        """Keep a status, and append the losses that are new in it."""
+        """Keep a status, and append the losses that are new in it; it shows only the newest of an epoch."""
         self.status = status
-        epoch = len(status["reports"])
-        recent = status["recent_losses"]
-        if epoch != self._epoch or len(recent) < self.losses_of_epoch:
-            self._epoch, self.losses_of_epoch = epoch, 0
-        self.losses += recent[self.losses_of_epoch :]
-        self.losses_of_epoch = len(recent)
+        epoch, done = len(status["reports"]), status["microbatches"]["in_epoch"]
+        fresh = done - (self._seen[1] if self._seen[0] == epoch else 0)
+        self._seen = (epoch, done)
+        if fresh > 0:
+            self.losses += status["recent_losses"][-fresh:]
+
+
+#: A proxy in the environment has no way to this machine's own loopback.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def fetch_status(port: int) -> dict[str, Any] | None:
     """The validator's status, or None while it does not answer."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/status", timeout=5) as answer:
+        with _DIRECT.open(f"http://127.0.0.1:{port}/v1/status", timeout=5) as answer:
             document: dict[str, Any] = json.load(answer)
             return document
-    except (urllib.error.URLError, OSError, ValueError):
+    except (OSError, http.client.HTTPException, ValueError):
         return None
 
 

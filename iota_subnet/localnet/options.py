@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +90,8 @@ def parse(raw: argparse.Namespace) -> Options:
     for name in ("miners", "stages", "epochs", "batches"):
         if getattr(raw, name) < 1:
             raise BadSettings(f"--{name} must be at least 1")
+    if not 0.01 <= raw.block_time <= 60:
+        raise BadSettings(f"--block-time {raw.block_time:g}: use 0.01 to 60 seconds")
     return Options(
         raw.miners, raw.stages, raw.epochs, raw.batches, raw.preset, raw.data, raw.seed,
         tuple(_kill(text, raw.miners) for text in raw.kill), raw.json, not raw.no_ui, raw.run_dir, raw.keep,
@@ -100,8 +103,10 @@ def _kill(text: str, miners: int) -> tuple[float, int]:
     seconds, _, miner = text.partition(":")
     try:
         parsed = float(seconds), int(miner)
+        if not 0 <= parsed[0] < math.inf:
+            raise ValueError
     except ValueError:
         raise BadSettings(f"--kill {text}: use SECONDS:MINER, for example --kill 40:2") from None
-    if parsed[0] < 0 or not 0 <= parsed[1] < miners:
+    if not 0 <= parsed[1] < miners:
         raise BadSettings(f"--kill {text}: the miners are 0 to {miners - 1}")
     return parsed

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
@@ -29,7 +29,7 @@ class Child:
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=_die_with_parent(os.getpid()) if sys.platform == "linux" else None,
         )
 
     @property
@@ -40,7 +40,8 @@ class Child:
         """Signal the whole group; a group that is gone is not an error."""
         try:
             os.killpg(self.process.pid, number)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):
+            # macOS says "not permitted" of a group that only zombies are left of.
             return
 
     def tail(self, lines: int = 12) -> str:
@@ -79,8 +80,16 @@ class Family:
             child.send(signal.SIGKILL)
             child.process.wait()
             child.close()
+        self._children.clear()
 
 
-def _die_with_parent() -> None:
-    """Linux ends the child when the launcher is gone, even by kill -9."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def _die_with_parent(parent: int) -> Callable[[], None]:
+    """Linux ends the child when the launcher is gone, even by kill -9; SIGKILL, because nobody is left to insist."""
+    prctl = ctypes.CDLL(None).prctl
+
+    def bind() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return bind

@@ -14,7 +14,9 @@ from rich.text import Text
 
 from iota_subnet.localnet.observe import Picture
 
-BLOCKS = "▁▂▃▄▅▆▇█"
+#: Bits of a braille character by (column, row) of its dots.
+DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+
 CURVE_HEIGHT = 8
 
 #: Columns of a terminal below which the table leaves out what can be done without.
@@ -58,27 +60,30 @@ def _curve(picture: Picture, width: int) -> RenderableType:
     title = "training loss, nats per token"
     if evals:
         title += f"   held-out: {'  '.join(f'{value:.3f}' for value in evals[-6:])}"
-    return Panel(Text("\n".join(plot(picture.losses, width - 12, CURVE_HEIGHT))), title=title, title_align="left")
+    return Panel(
+        Text("\n".join(plot(picture.losses, width - 12, CURVE_HEIGHT)), style="cyan"), title=title, title_align="left"
+    )
 
 
 def plot(values: Sequence[float], width: int, height: int) -> list[str]:
-    """`values` as `height` lines of block characters, thinned to `width` columns by means, the scale at the left."""
+    """`values` as a curve of `height` lines of braille dots, `width` columns wide, the scale at the left."""
     if not values:
         return ["(no microbatch has come back yet)"] + [""] * (height - 1)
-    columns = _thin(values, width)
-    low, high = min(columns), max(columns)
+    points = _thin(values, 2 * width)
+    low, high = min(points), max(points)
     span = (high - low) or 1.0
-    levels = [int((value - low) / span * (height * 8 - 1)) + 1 for value in columns]
-    lines = []
-    for row in range(height - 1, -1, -1):
-        cells = "".join(_cell(level - row * 8) for level in levels)
-        label = f"{low + span * (row + 1) / height:6.2f} " if row in (0, height - 1) else " " * 7
-        lines.append(label + cells)
-    return lines
-
-
-def _cell(eighths: int) -> str:
-    return " " if eighths <= 0 else BLOCKS[min(eighths, 8) - 1]
+    cells = [[0] * width for _ in range(height)]
+    last = 4 * height - 1
+    levels = [last - round((value - low) / span * last) for value in points]
+    for x, (level, before) in enumerate(zip(levels, [levels[0], *levels], strict=False)):
+        # A steep step is drawn as a stroke, so that the curve stays one line.
+        for y in range(min(level, before), max(level, before) + 1):
+            cells[y // 4][x // 2] |= DOTS[x % 2][y % 4]
+    labels = {0: f"{high:6.2f} ", height - 1: f"{low:6.2f} "}
+    return [
+        labels.get(row, " " * 7) + "".join(chr(0x2800 + cell) if cell else " " for cell in line)
+        for row, line in enumerate(cells)
+    ]
 
 
 def _thin(values: Sequence[float], width: int) -> list[float]:

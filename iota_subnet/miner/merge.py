@@ -1,7 +1,7 @@
 """Merge duty: commit the pseudo-gradient, fetch and reduce shards, install the result. Any step may be asked twice.
 
-Law: who asks again gets the same answer again, because the first may have been lost with its connection. What belongs to
-another stage, to an earlier epoch, or to a run that began anew is dropped, with what was under way for it.
+Law: who asks again gets the same answer again, because the first may have been lost with its connection. What belongs
+to another stage, to an earlier epoch, or to a run that began anew is dropped, with what was under way for it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from iota_subnet.messages import (
 from iota_subnet.miner.engine import Engine
 from iota_subnet.miner.outbox import Outbox
 from iota_subnet.spec import BlobRef, RunSpec
+from iota_subnet.train.allreduce import decode_delta
 from iota_subnet.wire.blobs import BlobFetcher, FetchFailed
 
 #: Epochs whose merge results are still served; others may be slow to install.
@@ -96,7 +97,7 @@ class Merger:
             fixed.set_result(message.hotkeys)
 
     def install(self, spec: RunSpec, manifest: StageManifest) -> None:
-        """Fetch and install a global state, building the stage if need be. Of several, the last one asked for stands."""
+        """Fetch and install a global state, building the stage if need be. Of several, the last one stands."""
         name = (spec.digest(), manifest.stage, manifest.epoch, signed_parts(manifest))
         if name != self._wanted:
             self._cancel(lambda key: key[0] == "install")
@@ -126,15 +127,19 @@ class Merger:
         # The order of the plan is the order of the sum; a set of contributors has none.
         given = [have[c.hotkey] for c in duty.contributions if c.hotkey in counted and c.hotkey in have]
         (weights, momentum), _ = await self._engine.call(lambda runner: runner.reduce(duty.lo, duty.hi, given))
-        made: list[Made] = [self._outbox.put(("merge", epoch), part) for part in (weights, momentum)]
-        self._results[place] = Reduced(stage, epoch, shard, made[0], made[1])
+        self._publish(place, weights, momentum)
+
+    def _publish(self, place: Place, weights: bytes, momentum: bytes) -> None:
+        """Serve what was reduced, and say so."""
+        made: list[Made] = [self._outbox.put(("merge", place[1]), part) for part in (weights, momentum)]
+        self._results[place] = Reduced(*place, made[0], made[1])
         self._send(self._results[place])
 
     async def _contribution(self, contribution: PlannedContribution, size: int) -> bytes | None:
         """The bytes of one pseudo-gradient; None if they cannot be had, or would spoil the sum."""
         try:
             data = await self._fetch(contribution.blob, "merge")
-            await self._engine.call(lambda runner: runner.check_contribution(data, size))
+            await self._engine.call(lambda runner: decode_delta(data, size, runner.spec.train.delta_codec))
         except (FetchFailed, ValueError) as error:
             logger.warning("pseudo-gradient of {}: {}", contribution.hotkey, error)
             return None
@@ -171,9 +176,10 @@ class Merger:
         follows = before[:2] == now[:2] and before[2] < epoch
         first = epoch if follows else float("inf")
         self._cancel(lambda key: key[0] != "install" and key[2] < first)
-        for kept in (self._commits, self._reports, self._fixed, self._results):
-            for key in [key for key in kept if key[1] < first]:
-                del kept[key]  # type: ignore[attr-defined]
+        self._commits = {key: value for key, value in self._commits.items() if key[1] >= first}
+        self._reports = {place: value for place, value in self._reports.items() if place[1] >= first}
+        self._fixed = {place: value for place, value in self._fixed.items() if place[1] >= first}
+        self._results = {place: value for place, value in self._results.items() if place[1] >= first}
         for topic in self._outbox.topics():
             if isinstance(topic, tuple) and topic[0] == "merge" and not epoch - KEEP_EPOCHS <= topic[1] <= epoch:
                 self._outbox.drop(topic)
@@ -208,3 +214,5 @@ class Merger:
 
         task = asyncio.get_running_loop().create_task(guarded())
         self._tasks[key] = task
+        # Cancelled before it began, it would never be awaited.
+        task.add_done_callback(lambda _: work.close())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import secrets
 from typing import Any, TypeVar
 
@@ -23,22 +24,31 @@ from iota_subnet.wire.blobs import BlobFetcher, BlobServer, CannotListen, Memory
 from iota_subnet.wire.channel import ChannelClient
 from template.base.miner import BaseMinerNeuron
 from template.chain import Chain, NeuronView
-from template.errors import BadSettings, NeuronError, PeerError, PortInUse
+from template.errors import BadSettings, NeuronError, PeerError, Unreachable
 from template.logs import short
 from template.synapse import SignedAxon, SignedDendrite
 from template.wallet import sign, verify
 
-#: Seconds between two attempts to join.
-JOIN_S = 1.0
+#: Waits between two attempts: quick while the validator may be starting, patient where the answer is no.
+AWAY = Backoff(first_s=0.2, max_s=2.0)
+REFUSED = Backoff(first_s=1.0, max_s=30.0)
+
+#: A connection that lasted so many seconds was a good one.
+STEADY_S = 10.0
+
+#: Failures that one counts as when another process answers to the same hotkey: taking turns would help neither.
+REPLACED = 16
 
 
 S = TypeVar("S", AssignLayer, SetPhase, MergePlan)
 
 
 class IotaMiner(BaseMinerNeuron):
-    """A miner neuron: one replica of one stage."""
+    """A miner neuron: one replica of one stage. `merger_type` and `worker_type` are for tests of bad miners."""
 
     settings: MinerSettings
+    merger_type: type[Merger] = Merger
+    worker_type: type[Worker] = Worker
 
     def __init__(self, settings: MinerSettings, chain: Chain, wallet: Any) -> None:
         super().__init__(settings, chain, wallet)
@@ -47,56 +57,63 @@ class IotaMiner(BaseMinerNeuron):
         self.spec: RunSpec | None = None
         self.doing = "starting"
         self._engine = Engine(settings.work.threads, settings.work.device)
+        self._stage = -1
         self._channel: ChannelClient | None = None
-        self._session: asyncio.Task[None] | None = None
         self._rejoin = asyncio.Event()
+        self._lost = ""
         self._fatal: NeuronError | None = None
+        self._closing = contextlib.AsyncExitStack()
 
     # Life
+
+    async def run(self) -> None:
+        """As BaseNeuron's; raises too what makes all further attempts to join useless."""
+        await super().run()
+        if self._fatal is not None:
+            raise self._fatal
 
     async def on_start(self) -> None:
         """Open the axon and the blob server, then look for a validator."""
         axon = self.settings.axon
+        self._closing.callback(self._engine.close)
         self.dendrite = SignedDendrite(self.wallet)
         self.store = MemoryStore(self.settings.blobs.max_bytes)
         self.server = BlobServer(self.store, axon.ip, self.settings.blobs.port, self.hotkey, verify, self.clock)
+        # No blob is larger than what the store holds; how large those of this run are is for the validator to say.
+        limit = self.settings.blobs.max_bytes
+        self.fetcher = BlobFetcher(limit, store=self.store, connect_s=3.0, try_s=10.0, total_s=20.0, tries=2)
+        self._closing.push_async_callback(self.dendrite.close)
+        self._closing.push_async_callback(self.fetcher.close)
+        self._closing.push_async_callback(self.server.stop)
         try:
             await self.server.start()
         except CannotListen as error:
-            raise PortInUse(axon.ip, self.settings.blobs.port, str(error)) from None
+            raise BadSettings(f"--blobs.port (BLOBS_PORT): {error.strerror}") from None
         self.server.advertise = advertised(axon, self.server.url)
-        self.fetcher = BlobFetcher(64 << 20, store=self.store, connect_s=3.0, try_s=10.0, total_s=20.0, tries=2)
         outbox = Outbox(self.store)
-        self.worker = Worker(self._engine, self.fetcher, outbox, self._send)
-        self.merger = Merger(self._engine, self.fetcher, outbox, self._send)
-        self.axon = SignedAxon(self.wallet, axon.ip, axon.port, axon.external_ip, axon.external_port, who=self.who)
+        self.worker = self.worker_type(self._engine, self.fetcher, outbox, self._send)
+        self.merger = self.merger_type(self._engine, self.fetcher, outbox, self._send, self.worker.sweep)
+        self.axon = SignedAxon(
+            self.wallet, axon.ip, axon.port, axon.external_ip, axon.external_port, who=self.who,
+            max_body_bytes=axon.max_body_bytes,
+        )  # fmt: skip
         self.axon.attach(self.assign_layer).attach(self.set_phase).attach(self.merge_plan)
+        self._closing.push_async_callback(self.worker.close)
+        self._closing.push_async_callback(self.merger.close)
+        self._closing.push_async_callback(self.axon.stop)
         await self.axon.start()
         await self.announce_axon(self.axon.port)
         logger.info("axon on port {}, data at {}", self.axon.port, self.server.url)
-        self._session = asyncio.create_task(self._stay_joined())
+        self._closing.push_async_callback(self._leave)
+        session = asyncio.create_task(self._stay_joined())
+        self._closing.push_async_callback(_cancelled, session)
 
     async def on_stop(self) -> None:
-        if self._session is None:
-            return
-        self._session.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._session
-        if self.validator is not None and self.spec is not None:
-            with contextlib.suppress(PeerError):
-                await self._ask(Leave(reason="stopped by its operator"), 2.0)
-        await self.axon.stop()
-        await self.worker.close()
-        await self.merger.close()
-        await self.server.stop()
-        await self.fetcher.close()
-        await self.dendrite.close()
-        self._engine.close()
+        """Close what was opened, the last first."""
+        await self._closing.aclose()
 
     async def step(self) -> None:
         """Say how things stand; the work itself follows the orchestrator's messages."""
-        if self._fatal is not None:
-            raise self._fatal
         logger.debug(
             "{}; {} leases done, open: {} {}", self.doing, self.worker.done, self.worker.open, self.merger.busy
         )
@@ -110,26 +127,50 @@ class IotaMiner(BaseMinerNeuron):
     # Joining
 
     async def _stay_joined(self) -> None:
+        """Join, work, and join again. Waits grow while nothing lasts; nothing that fails here ends it."""
+        failures = 0
         while True:
             self._rejoin.clear()
+            self._lost = ""
             try:
-                answer = await self._join()
+                lasted, waits = await self._session()
             except PeerError as error:
                 self._say(f"waiting for the validator: {error}")
-                await asyncio.sleep(JOIN_S)
-                continue
-            if answer is None:
-                await asyncio.sleep(JOIN_S)
-                continue
-            await self._serve_channel(answer)
+                lasted, waits = 0.0, AWAY
+                await self._look_again()
+            except Exception as error:
+                logger.opt(exception=error).error("{}: {}", self.doing, error)
+                lasted, waits = 0.0, REFUSED
+            failures = 1 if lasted >= STEADY_S else failures + 1
+            if self._lost == "peer:replaced":
+                self._say("another process uses this hotkey; stop one of the two")
+                failures, waits = max(failures, REPLACED), REFUSED
+            await asyncio.sleep(waits.delay_s(failures, random.random))
+
+    async def _session(self) -> tuple[float, Backoff]:
+        """From joining to the end of the work channel: how long it was open, and how to wait after it."""
+        answer = await self._join()
+        if answer is None:
+            return 0.0, REFUSED
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        await self._serve_channel(answer)
+        return clock() - began, AWAY
+
+    async def _look_again(self) -> None:
+        """The validator may have moved since we last looked; nothing on chain changes within a block."""
+        try:
+            if self.view is None or await self.on_chain(self.chain.block) != self.view.block:
+                await self.resync_metagraph()
+        except NeuronError as error:
+            # Whether it is the end is for the run loop to say, which looks at the chain too.
+            self._say(f"waiting for the chain: {error}")
 
     async def _join(self) -> Join | None:
-        """Ask for a seat; None when there is nobody to ask or the answer is no."""
+        """Ask for a seat; None when the answer is no."""
         self.validator = self._choose()
         if self.validator is None:
-            self._say("waiting for a validator that serves an axon")
-            await self.resync_metagraph()
-            return None
+            raise Unreachable("none serves an axon on this subnet")
         host = advertised(self.settings.axon, self.server.url)
         ip, port = self.settings.axon.announced(self.axon.port)
         answer: Join = await self._ask(
@@ -201,6 +242,7 @@ class IotaMiner(BaseMinerNeuron):
             self._channel = None
 
     def _on_lost(self, reason: str) -> None:
+        self._lost = reason
         self._say(f"work channel: {reason}")
         # Refused means forgotten; unreachable may mean that the validator listens elsewhere after a restart.
         self._rejoin.set()
@@ -211,31 +253,33 @@ class IotaMiner(BaseMinerNeuron):
         """Take a stage and begin to install its state."""
         if self.spec is None or synapse.spec_digest != self.spec.digest():
             return _refused(synapse, "this miner has joined another run")
-        if synapse.stage >= self.spec.model.stages or not self._is_signed(synapse.manifest):
-            return _refused(synapse, "the manifest is not one of this run that you signed")
+        manifest = synapse.manifest
+        if (manifest.stage, manifest.epoch) != (synapse.stage, synapse.epoch) or not self._is_signed(manifest):
+            return _refused(synapse, "the manifest is not one of this run, stage and epoch that you signed")
         self._say(f"installing stage {synapse.stage} of epoch {synapse.epoch}")
-        await self._engine.open(self.spec, synapse.stage)
-        self.merger.install(synapse.manifest)
+        self._stage = synapse.stage
+        self.merger.install(self.spec, manifest)
         synapse.accepted = True
         return synapse
 
     async def set_phase(self, synapse: SetPhase) -> SetPhase:
         """Follow the run's phase."""
-        runner = self._engine.runner
         self._say(f"epoch {synapse.epoch}: {synapse.phase}, {synapse.waiting_for}")
         if synapse.manifest is not None:
-            if not self._is_signed(synapse.manifest):
-                return _refused(synapse, "the manifest is not one of this run that you signed")
-            self.merger.install(synapse.manifest)
-        elif synapse.shards and runner is not None:
-            self.merger.commit(runner.stage, synapse.epoch, synapse.shards)
+            if synapse.manifest.stage != self._stage or not self._is_signed(synapse.manifest):
+                return _refused(synapse, "the manifest is not one of this run, for my stage, that you signed")
+            assert self.spec is not None
+            self.merger.install(self.spec, synapse.manifest)
+        elif synapse.shards:
+            if not self._holds(self._stage, synapse.epoch):
+                return _refused(synapse, "this miner holds no work of that epoch")
+            self.merger.commit(self._stage, synapse.epoch, synapse.shards)
         synapse.accepted = True
         return synapse
 
     async def merge_plan(self, synapse: MergePlan) -> MergePlan:
         """Take merge duties."""
-        runner = self._engine.runner
-        if runner is None or runner.stage != synapse.stage or runner.epoch != synapse.epoch:
+        if not self._holds(synapse.stage, synapse.epoch):
             return _refused(synapse, "this miner does not hold that stage at that epoch")
         self.merger.reduce(synapse.stage, synapse.epoch, synapse.duties)
         synapse.accepted = True
@@ -253,15 +297,24 @@ class IotaMiner(BaseMinerNeuron):
                 self.worker.retire(message.batch)
             case m.Refusal():
                 logger.warning("the validator did not accept {}: {}", message.what, message.reason)
-                if message.what in ("connection", "seat"):
+                if message.what in ("connection", "installation", "seat"):
+                    # Whoever is told that it has no seat asks for one again.
                     self._rejoin.set()
 
     # Help
 
+    def _holds(self, stage: int, epoch: int) -> bool:
+        runner = self._engine.runner
+        return runner is not None and (runner.stage, runner.epoch) == (stage, epoch)
+
+    async def _leave(self) -> None:
+        if self.validator is not None and self.spec is not None:
+            with contextlib.suppress(PeerError):
+                await self._ask(Leave(reason="stopped by its operator"), 2.0)
+
     def _is_signed(self, manifest: m.StageManifest) -> bool:
-        assert self.spec is not None
         validator = self.validator
-        if validator is None or manifest.stage >= self.spec.model.stages:
+        if self.spec is None or validator is None or manifest.stage >= self.spec.model.stages:
             return False
         line = m.manifest_line(self.spec.digest(), manifest.stage, manifest.epoch, m.signed_parts(manifest))
         try:
@@ -290,3 +343,9 @@ class IotaMiner(BaseMinerNeuron):
 def _refused(synapse: S, reason: str) -> S:
     synapse.accepted, synapse.reason = False, reason
     return synapse
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
@@ -17,6 +17,7 @@ from iota_subnet.messages import Blob, Failure, FromMiner, Lease, Receipt
 from iota_subnet.miner.engine import Engine
 from iota_subnet.miner.outbox import Outbox
 from iota_subnet.spec import BlobRef
+from iota_subnet.train import codec
 from iota_subnet.wire.blobs import BlobFetcher, FetchFailed
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 #: Receipts kept to be sent again.
 MAX_RECEIPTS = 512
+
+#: Epochs whose outputs are still served; a microbatch may cross the end of one.
+KEEP_EPOCHS = 2
+
+#: A lease and all that it is about: numbers come again when a run begins anew.
+Identity = tuple[Any, ...]
 
 
 class Worker:
@@ -36,24 +43,26 @@ class Worker:
         self._fetcher = fetcher
         self._outbox = outbox
         self._send = send
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._receipts: OrderedDict[int, Receipt] = OrderedDict()
+        self._tasks: dict[Identity, asyncio.Task[None]] = {}
+        self._receipts: OrderedDict[Identity, Receipt] = OrderedDict()
+        self._epochs: dict[int, int] = {}
         self.done = 0
 
     @property
     def open(self) -> list[int]:
         """Leases under way."""
-        return list(self._tasks)
+        return [name[0] for name in self._tasks]
 
     def give(self, lease: Lease) -> None:
         """Take a lease; one that is known is not done again."""
-        receipt = self._receipts.get(lease.lease)
+        name = identity(lease)
+        receipt = self._receipts.get(name)
         if receipt is not None:
             self._send(receipt)
-        elif lease.lease not in self._tasks:
-            task = asyncio.get_running_loop().create_task(self._work(lease))
-            self._tasks[lease.lease] = task
-            task.add_done_callback(lambda _: self._tasks.pop(lease.lease, None))
+        elif name not in self._tasks:
+            task = asyncio.get_running_loop().create_task(self._work(name, lease))
+            self._tasks[name] = task
+            task.add_done_callback(lambda _: self._tasks.pop(name, None))
 
     def withdraw(self, lease: int) -> None:
         """The orchestrator does not wait any more; work that has begun is finished, late work may still be taken."""
@@ -61,14 +70,24 @@ class Worker:
 
     def retire(self, batch: int) -> None:
         """What was kept for a microbatch may go."""
+        self._epochs.pop(batch, None)
         self._outbox.drop(("batch", batch))
+
+    def sweep(self, epoch: int) -> None:
+        """`epoch` begins: what was kept for microbatches of long ago, or of another run, may go.
+
+        The word that a microbatch has retired is lost with a connection, and may come before its late output.
+        """
+        for batch, made_in in list(self._epochs.items()):
+            if not epoch - KEEP_EPOCHS <= made_in <= epoch:
+                self.retire(batch)
 
     async def close(self) -> None:
         for task in list(self._tasks.values()):
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _work(self, lease: Lease) -> None:
+    async def _work(self, name: Identity, lease: Lease) -> None:
         try:
             inputs = await asyncio.gather(*(self._fetch(blob) for blob in lease.inputs))
         except FetchFailed as error:
@@ -76,36 +95,69 @@ class Worker:
             self._send(Failure(lease.lease, "input", error.digest, error.reason[:200]))
             return
         try:
-            (output, losses), seconds = await self._engine.call(lambda runner: run(runner, lease, inputs))
+            receipt = await self._compute(lease, inputs)
         except ValueError as error:
-            # A payload that does not decode, or makes the pass blow up, is its sender's: the last input came last.
+            # A payload that does not decode, or makes the pass blow up.
+            blamed, _ = await self._engine.call(lambda runner: culprit(runner, lease, inputs))
             logger.warning("lease {}: {}", lease.lease, error)
-            self._send(Failure(lease.lease, "input", lease.inputs[-1].digest, str(error)[:200]))
+            self._send(Failure(lease.lease, "input", lease.inputs[blamed].digest, str(error)[:200]))
             return
         except Exception as error:
             logger.opt(exception=error).error("lease {} failed", lease.lease)
             self._send(Failure(lease.lease, "work", "", f"{type(error).__name__}: {error}"[:200]))
             return
-        made = self._outbox.put(("batch", lease.batch), output) if output else None
-        step = self._engine.runner.inner_step if self._engine.runner is not None else 0
-        receipt = Receipt(lease.lease, made, tuple(losses), seconds, step)
-        self._receipts[lease.lease] = receipt
+        self._receipts[name] = receipt
         while len(self._receipts) > MAX_RECEIPTS:
             self._receipts.popitem(last=False)
         self.done += 1
         self._send(receipt)
 
+    async def _compute(self, lease: Lease, inputs: list[bytes]) -> Receipt:
+        (output, losses, step), seconds = await self._engine.call(lambda runner: run(runner, lease, inputs))
+        made = None
+        if output:
+            made = self._outbox.put(("batch", lease.batch), output)
+            self._epochs[lease.batch] = lease.epoch
+        return Receipt(lease.lease, made, tuple(losses), seconds, step)
+
     async def _fetch(self, blob: Blob) -> bytes:
         return await self._fetcher.fetch(BlobRef(blob.digest, blob.nbytes, blob.urls), blob.ticket, "activation")
 
 
-def run(runner: StageRunner, lease: Lease, inputs: list[bytes]) -> tuple[bytes, list[float]]:
-    """One pass: its output, and the tail's losses."""
+def identity(lease: Lease) -> Identity:
+    """What makes two leases the same; URLs, tickets and seconds left differ each time one is given."""
+    return lease.lease, lease.op, lease.batch, lease.stage, lease.epoch, *(blob.digest for blob in lease.inputs)
+
+
+def run(runner: StageRunner, lease: Lease, inputs: list[bytes]) -> tuple[bytes, list[float], int]:
+    """One pass: its output, the tail's losses, and the inner step after it."""
+    if runner.stage != lease.stage:
+        raise RuntimeError(f"the lease is for stage {lease.stage}, this miner holds stage {runner.stage}")
+    output, losses = b"", list[float]()
     match lease.op:
         case "forward":
-            return runner.forward(lease.batch, inputs[0]), []
+            output = runner.forward(lease.batch, inputs[0])
         case "loss":
             x, tokens = inputs if len(inputs) == 2 else (b"", inputs[0])
-            return runner.forward_backward(lease.batch, x, tokens)
+            output, losses = runner.forward_backward(lease.batch, x, tokens)
         case "backward":
-            return runner.backward(lease.batch, inputs[0], inputs[1]), []
+            output = runner.backward(lease.batch, inputs[0], inputs[1])
+    return output, losses, runner.inner_step
+
+
+def culprit(runner: StageRunner, lease: Lease, inputs: list[bytes]) -> int:
+    """Which input is to blame for a refused pass: one that does not decode, else the one that another miner made last.
+
+    The tail's last input is the validator's tokens; to blame them would only bring the same activation back.
+    """
+    model, train = runner.spec.model, runner.spec.train
+    for index, data in enumerate(inputs):
+        is_text = (index == 0 and lease.stage == 0) or (lease.op == "loss" and index == 1)
+        try:
+            if is_text:
+                codec.bytes_to_tokens(data, (train.microbatch, model.seq + 1), model.vocab)
+            else:
+                codec.decode(data, (train.microbatch, model.seq, model.boundary), train.activation_codec)
+        except ValueError:
+            return index
+    return 1 if lease.op == "backward" else 0

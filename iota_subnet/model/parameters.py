@@ -104,4 +104,5 @@ def _draw(parameter: Parameter, seed: int) -> npt.NDArray[np.float32]:
     words = np.random.Philox(key=key).random_raw(parameter.size)
     # The top 24 bits fit a float32 exactly, so the only rounding is one IEEE multiplication. Uniform in (-1, 1).
     centred = (words >> np.uint64(40)).astype(np.float32) - np.float32(2**23 - 0.5)
-    return np.multiply(centred, np.float32(parameter.std * math.sqrt(3) / 2**23))
+    values: npt.NDArray[np.float32] = np.multiply(centred, np.float32(parameter.std * math.sqrt(3) / 2**23))
+    return values

@@ -1,7 +1,7 @@
 """The journal of events: append, then act. State, scores and disputes are a replay of it.
 
-One SQLite file per run, owned by one process. A commit per event with synchronous=NORMAL in WAL mode survives kill -9 of
-the process; a power cut may lose the last moments, which costs miners a repeated lease and nothing else. Bodies are
+One SQLite file per run, owned by one process. A commit per event with synchronous=NORMAL in WAL mode survives kill -9
+of the process; a power cut may lose the last moments, which costs miners a repeated lease and nothing else. Bodies are
 msgpack: JSON has no way to write a loss that is not a number, and a ledger that cannot be read back is none.
 """
 

@@ -1,9 +1,10 @@
 from collections import Counter
 
 from iota_subnet.core.actions import AssignLayer, GiveLease, Refuse
-from iota_subnet.core.assignment import TRIES
-from iota_subnet.core.events import EffectFailed, MinerJoined, MinerLeft, StageInstalled
-from iota_subnet.core.state import Phase
+from iota_subnet.core.assignment import TRIES, seat
+from iota_subnet.core.events import EffectFailed, Manifest, MinerJoined, MinerLeft, StageInstalled
+from iota_subnet.core.state import Miner, Phase, RunState
+from iota_subnet.spec import ModelSpec, RunSpec
 
 from .bench import Bench
 
@@ -88,3 +89,14 @@ def test_a_seat_lost_with_open_leases_hands_the_leases_on() -> None:
     for _ in range(20):
         bench.wait(1.0)
     assert stuck.hotkey not in bench.state.miners
+
+
+def test_a_joiner_is_told_the_median_inner_step_of_its_peers() -> None:
+    state = RunState(RunSpec(model=ModelSpec(stages=1)), manifests=[Manifest(0, 0, ())])
+    for index, step in enumerate((90, 100, 10**9)):
+        peer = Miner(f"m{index}", "boot", 0.0, stage=0, done=5, inner_step=step)
+        state.miners[peer.hotkey] = peer
+    newcomer = Miner("new", "boot", 0.0)
+    state.miners["new"] = newcomer
+    (action,) = seat(state, newcomer)
+    assert isinstance(action, AssignLayer) and action.inner_step == 100

@@ -1,0 +1,280 @@
+"""Merge duty: every step may be asked twice, nothing bad gets into the sum, and an install is whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from iota_subnet.messages import (
+    Blob,
+    Committed,
+    Contributors,
+    Fetched,
+    Installed,
+    PlannedContribution,
+    PlannedDuty,
+    Reduced,
+    StageManifest,
+)
+from iota_subnet.train import codec
+from tests.validator.kit import eventually
+
+from .kit import SPEC, Bench, bench, tokens
+
+NAMES = ("a", "b", "c")
+
+
+def delta(seed: int, size: int = 40) -> bytes:
+    """Values of so many magnitudes that the order in which they are added can be read off the sum."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(0, 1, size) * 10.0 ** rng.integers(-3, 3, size)
+    return codec.encode(values.astype(np.float32), SPEC.train.delta_codec)
+
+
+def duty(blobs: list[Blob], names: tuple[str, ...] = NAMES, shard: int = 0) -> PlannedDuty:
+    given = tuple(
+        PlannedContribution(name, i + 1, blob) for i, (name, blob) in enumerate(zip(names, blobs, strict=True))
+    )
+    return PlannedDuty(shard, 10, 50, given)
+
+
+def counted(*names: str, shard: int = 0, epoch: int = 0) -> Contributors:
+    return Contributors(0, epoch, shard, names)
+
+
+async def reduced(b: Bench) -> tuple[bytes | None, bytes | None]:
+    """What the miner published for the shard, once it has."""
+    await eventually(lambda: b.of(Reduced))
+    result = b.of(Reduced)[-1]
+    return b.store.get(result.weights.digest), b.store.get(result.momentum.digest)
+
+
+# Commit
+
+
+async def test_a_commit_asked_for_twice_is_the_same_one() -> None:
+    async with bench() as b:
+        await b.hold(epoch=3)
+        calls = b.counted("pseudo_gradient")
+        b.merger.commit(0, 3, 4)
+        b.merger.commit(0, 3, 4)
+        await eventually(lambda: b.of(Committed))
+        b.merger.commit(0, 3, 4)
+        first, second = b.of(Committed)
+        assert first == second and len(calls) == 1
+        assert (first.stage, first.epoch, len(first.shards)) == (0, 3, 4)
+        assert [b.store.size(made.digest) for made in first.shards] == [made.nbytes for made in first.shards]
+
+
+async def test_a_commit_belongs_to_its_epoch_and_its_stage() -> None:
+    async with bench() as b:
+        await b.hold(epoch=0)
+        b.merger.commit(0, 0, 1)
+        await eventually(lambda: b.of(Committed))
+        b.merger.install(SPEC, b.manifest(1))
+        await eventually(lambda: b.of(Installed))
+        b.merger.commit(0, 1, 2)
+        await eventually(lambda: len(b.of(Committed)) == 2)
+        await b.hold(epoch=1, stage=1)
+        b.merger.commit(1, 1, 2)
+        await eventually(lambda: len(b.of(Committed)) == 3)
+        assert [(c.stage, c.epoch, len(c.shards)) for c in b.of(Committed)] == [(0, 0, 1), (0, 1, 2), (1, 1, 2)]
+
+
+async def test_a_commit_that_failed_may_be_asked_for_again() -> None:
+    async with bench() as b:
+        await b.hold()
+        b.store.max_bytes = 10
+        b.merger.commit(0, 0, 1)
+        await eventually(lambda: not b.merger.busy)
+        assert b.sent == []
+        b.store.max_bytes = 1 << 26
+        b.merger.commit(0, 0, 1)
+        await eventually(lambda: b.of(Committed))
+
+
+# Reduce
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_the_contributors_may_be_named_before_or_after_the_plan(early: bool) -> None:
+    async with bench() as b:
+        await b.hold()
+        deltas = [delta(seed) for seed in range(3)]
+        if early:
+            b.merger.fix(counted("a", "c"))
+        b.merger.reduce(0, 0, (duty([b.blob(data) for data in deltas]),))
+        await eventually(lambda: b.of(Fetched))
+        assert b.of(Fetched) == [Fetched(0, 0, 0, NAMES)]
+        if not early:
+            assert b.of(Reduced) == []
+            b.merger.fix(counted("a", "c"))
+        assert await reduced(b) == b.runner.reduce(10, 50, [(1, deltas[0]), (3, deltas[2])])
+
+
+async def test_the_sum_is_taken_in_the_order_of_the_plan() -> None:
+    async with bench() as b:
+        await b.hold()
+        deltas = [delta(seed) for seed in range(3)]
+        planned = duty([b.blob(data) for data in deltas], ("c", "a", "b"))
+        b.merger.reduce(0, 0, (planned,))
+        b.merger.fix(counted("a", "b", "c"))
+        truth = b.runner.reduce(10, 50, [(1, deltas[0]), (2, deltas[1]), (3, deltas[2])])
+        other = b.runner.reduce(10, 50, [(2, deltas[1]), (3, deltas[2]), (1, deltas[0])])
+        assert truth != other, "the order can be seen"
+        assert await reduced(b) == truth
+
+
+@pytest.mark.parametrize("bad", [b"garbage", delta(1, 39), codec.encode(np.zeros(40, np.float32), "bf16")])
+async def test_a_contribution_that_would_spoil_the_sum_is_not_held(bad: bytes) -> None:
+    """Otherwise one miner's nonsense would stop every reducer of its stage until the deadline."""
+    async with bench() as b:
+        await b.hold()
+        blobs = [b.blob(delta(0)), b.blob(bad), b.blob(delta(2))]
+        b.merger.reduce(0, 0, (duty(blobs),))
+        await eventually(lambda: b.of(Fetched))
+        assert b.of(Fetched)[0].have == ("a", "c")
+        b.merger.fix(counted("a", "c"))
+        assert await reduced(b) == b.runner.reduce(10, 50, [(1, delta(0)), (3, delta(2))])
+
+
+async def test_a_contribution_that_cannot_be_had_is_not_held() -> None:
+    async with bench() as b:
+        await b.hold()
+        b.merger.reduce(0, 0, (duty([b.blob(delta(0)), b.nowhere(delta(1)), b.blob(delta(2))]),))
+        await eventually(lambda: b.of(Fetched))
+        assert b.of(Fetched)[0].have == ("a", "c")
+
+
+async def test_a_plan_given_again_is_answered_again_and_worked_off_once() -> None:
+    async with bench() as b:
+        await b.hold()
+        calls = b.counted("reduce")
+        planned = (duty([b.blob(delta(seed)) for seed in range(3)]),)
+        b.merger.reduce(0, 0, planned)
+        await eventually(lambda: b.of(Fetched))
+        b.merger.reduce(0, 0, planned)
+        assert len(b.of(Fetched)) == 2, "the first report may have been lost with its connection"
+        b.merger.fix(counted(*NAMES))
+        b.merger.fix(counted("a"))
+        await reduced(b)
+        b.merger.reduce(0, 0, planned)
+        assert len(b.of(Reduced)) == 2 and b.of(Reduced)[0] == b.of(Reduced)[1] and len(calls) == 1
+
+
+async def test_a_new_state_ends_the_duties_of_the_old_one() -> None:
+    """The validator may have settled the shard itself, and then nobody names contributors."""
+    async with bench() as b:
+        await b.hold()
+        b.merger.reduce(0, 0, (duty([b.blob(delta(seed)) for seed in range(3)]),))
+        await eventually(lambda: b.of(Fetched))
+        b.merger.install(SPEC, b.manifest(1))
+        await eventually(lambda: b.of(Installed))
+        await eventually(lambda: not b.merger.busy)
+        b.merger.fix(counted(*NAMES))
+        assert b.of(Reduced) == []
+
+
+# Install
+
+
+async def test_an_installed_state_is_told_and_asked_again_told_again_without_touching_the_work() -> None:
+    async with bench() as b:
+        manifest = b.manifest(2, cuts=(100, 5000))
+        b.merger.install(SPEC, manifest)
+        await eventually(lambda: b.of(Installed))
+        assert (b.runner.epoch, b.runner.stage) == (2, 0)
+        b.runner.forward(1, tokens(1))
+        b.runner.backward(1, tokens(1), codec.encode(np.ones((2, 32, 8), np.float32), "fp32"))
+        got = b.fetcher.bytes_in.total
+        b.merger.install(SPEC, dataclasses.replace(manifest, signature="of another day"))
+        await eventually(lambda: len(b.of(Installed)) == 2)
+        assert b.of(Installed)[0] == b.of(Installed)[1] == Installed(0, 2, b.runner.state_digest())
+        assert b.fetcher.bytes_in.total == got and b.runner.batches == 1
+
+
+def with_gap(b: Bench) -> StageManifest:
+    whole = b.manifest(1, 0.5, cuts=(100, 200))
+    return dataclasses.replace(whole, shards=(whole.shards[0], whole.shards[2]))
+
+
+def with_other_bytes(b: Bench) -> StageManifest:
+    whole = b.manifest(1, 0.5)
+    other = b.blob(codec.encode(np.zeros(7, np.float32), "fp32"))
+    return dataclasses.replace(whole, shards=(dataclasses.replace(whole.shards[0], weights=other),))
+
+
+def with_a_lost_blob(b: Bench) -> StageManifest:
+    whole = b.manifest(1, 0.5)
+    b.theirs.forget([whole.shards[0].weights.digest])
+    return whole
+
+
+@pytest.mark.parametrize("broken", [with_gap, with_other_bytes, with_a_lost_blob])
+async def test_a_state_that_is_not_whole_leaves_the_old_one_and_may_be_asked_for_again(
+    broken: type[StageManifest],
+) -> None:
+    async with bench() as b:
+        first = b.manifest(0)
+        b.merger.install(SPEC, first)
+        await eventually(lambda: b.of(Installed))
+        before = b.runner.state_digest()
+        b.merger.install(SPEC, broken(b))  # type: ignore[call-arg, arg-type]
+        await eventually(lambda: not b.merger.busy)
+        assert (b.runner.state_digest(), b.runner.epoch, len(b.of(Installed))) == (before, 0, 1)
+        b.merger.install(SPEC, b.manifest(1, 0.5))
+        await eventually(lambda: len(b.of(Installed)) == 2)
+        assert b.runner.epoch == 1 and b.runner.state_digest() != before
+
+
+async def test_of_several_states_asked_for_the_last_one_stands() -> None:
+    async with bench() as b:
+        for epoch in range(5):
+            b.merger.install(SPEC, b.manifest(epoch, 1.0 + epoch))
+        await eventually(lambda: b.of(Installed))
+        await eventually(lambda: not b.merger.busy)
+        assert [message.epoch for message in b.of(Installed)] == [4] and b.runner.epoch == 4
+
+
+async def test_a_run_that_began_anew_is_believed_and_nothing_of_the_old_one_is_left() -> None:
+    """Same specification, so the same digest: the miner's epoch 5 must not pass for the new run's epoch 0."""
+    async with bench() as b:
+        b.merger.install(SPEC, b.manifest(5, 0.5))
+        await eventually(lambda: b.of(Installed))
+        b.merger.commit(0, 5, 1)
+        await eventually(lambda: b.of(Committed))
+        b.merger.install(SPEC, b.manifest(0))
+        await eventually(lambda: len(b.of(Installed)) == 2)
+        assert b.of(Installed)[0].digest != b.of(Installed)[1].digest and b.runner.epoch == 0
+        assert b.outbox.topics() == []
+        b.merger.install(SPEC, b.manifest(5))
+        await eventually(lambda: len(b.of(Installed)) == 3)
+        b.merger.commit(0, 5, 2)
+        await eventually(lambda: len(b.of(Committed)) == 2)
+        assert [len(c.shards) for c in b.of(Committed)] == [1, 2]
+
+
+async def test_another_stage_may_be_given() -> None:
+    async with bench() as b:
+        b.merger.install(SPEC, b.manifest(0))
+        await eventually(lambda: b.of(Installed))
+        b.stage = 1
+        b.merger.install(SPEC, b.manifest(0))
+        await eventually(lambda: len(b.of(Installed)) == 2)
+        assert (b.runner.stage, b.runner.epoch) == (1, 0)
+        b.stage = 0
+        b.merger.install(SPEC, b.manifest(0))
+        await eventually(lambda: len(b.of(Installed)) == 3)
+        assert (b.runner.stage, b.of(Installed)[2]) == (0, b.of(Installed)[0])
+
+
+async def test_results_are_served_for_two_more_epochs() -> None:
+    async with bench() as b:
+        for epoch in range(4):
+            b.merger.install(SPEC, b.manifest(epoch, 1.0 + epoch))
+            await eventually(lambda count=epoch + 1: len(b.of(Installed)) == count)  # type: ignore[misc]
+            b.merger.commit(0, epoch, 1)
+            await eventually(lambda count=epoch + 1: len(b.of(Committed)) == count)  # type: ignore[misc]
+        assert b.outbox.topics() == [("merge", 1), ("merge", 2), ("merge", 3)]

@@ -1,0 +1,46 @@
+"""What people see of a run: complete from the first moment, plain JSON, seconds from now."""
+
+from __future__ import annotations
+
+import json
+
+from iota_subnet.core.state import Phase, RunState
+from iota_subnet.validator.status import RECENT, snapshot
+from tests.core.plans import Plan
+from tests.core.world import World
+
+from .kit import small_spec
+
+
+def test_a_run_that_has_not_begun_can_be_shown() -> None:
+    document = json.loads(json.dumps(snapshot(RunState(small_spec()), 5.0), allow_nan=False))
+    assert document["phase"] == "wait" and document["waiting_for"] == "the run has not started"
+    assert document["microbatches"]["in_epoch"] == document["tokens"] == 0
+    assert document["miners"] == document["reports"] == document["faults"] == []
+
+
+def test_the_figures_are_those_of_the_state() -> None:
+    world = World(Plan(3, stages=2, miners=4, epochs=2)).run()
+    state = world.orchestrator.state
+    document = json.loads(json.dumps(snapshot(state, state.now), allow_nan=False))
+    assert (document["phase"], document["epoch"], document["epochs"]) == ("done", 1, 2)
+    counts = document["microbatches"]
+    assert counts["retired"] == sum(report["microbatches"] for report in document["reports"]) >= 20
+    assert counts["opened"] == counts["retired"] + counts["live"] + counts["lost"]
+    assert document["tokens"] == counts["retired"] * 2 * world.spec.model.seq
+    assert {row["hotkey"] for row in document["miners"]} == set(state.miners)
+    assert all(row["score"] == document["scores"][row["hotkey"]] for row in document["miners"])
+    assert [report["coverage"] for report in document["reports"]] == [[1.0, 1.0]] * 2
+
+
+def test_times_are_seconds_left_and_never_negative() -> None:
+    state = RunState(small_spec(), phase=Phase.COMMIT, deadline=100.0)
+    assert snapshot(state, 90.0)["seconds_left"] == 10.0
+    assert snapshot(state, 190.0)["seconds_left"] == 0.0
+
+
+def test_only_the_newest_losses_are_shown() -> None:
+    from iota_subnet.core.clasp import Sample
+
+    state = RunState(small_spec(), samples=[Sample(("a", "b"), float(n)) for n in range(RECENT + 5)])
+    assert snapshot(state, 0.0)["recent_losses"] == [float(n) for n in range(5, RECENT + 5)]
