@@ -41,7 +41,7 @@ setup(
     ],
     extras_require={
         "btcli": ["bittensor-cli>=9.22,<10"],
-        "dev": ["hypothesis", "import-linter", "mypy", "pytest", "pytest-asyncio", "ruff"],
+        "dev": ["hypothesis", "import-linter", "mypy", "pytest", "pytest-asyncio", "pytest-timeout", "ruff"],
     },
     entry_points={"console_scripts": ["iota = iota_subnet.cli:main"]},
 )

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from iota_subnet.spec import PRESETS, DataSpec, RunSpec, SpecError, SwarmSpec
+from iota_subnet.model.parameters import parameter_count
+from iota_subnet.spec import PRESETS, DataSpec, ModelSpec, RunSpec, SpecError, SwarmSpec
 from template.errors import BadSettings
 from template.settings import AxonSettings, Group, NeuronGroup, NeuronSettings, Port
 
@@ -47,7 +48,12 @@ class RunSettings(Group):
             raise BadSettings(f"--run.spec (RUN_SPEC): {self.spec} cannot be read: {error.strerror}") from None
         except SpecError as error:
             raise BadSettings(f"--run: {error}") from None
-        swarm = SwarmSpec(epochs=self.epochs, epoch_batches=self.batches, start_miners=self.miners)
+        swarm = SwarmSpec(
+            epochs=self.epochs,
+            epoch_batches=self.batches,
+            start_miners=self.miners,
+            max_blob_bytes=blob_limit(model),
+        )
         data = DataSpec(self.data, self.tokenizer)
         return RunSpec(self.name, self.seed, model=model, swarm=swarm, data=data)
 
@@ -90,6 +96,13 @@ class MinerSettings(NeuronSettings):
     neuron: NeuronGroup = NeuronDefaults()
     work: WorkSettings = WorkSettings()
     blobs: DataServer = DataServer()
+
+
+def blob_limit(model: ModelSpec) -> int:
+    """Bytes of the largest blob of a run: a whole stage in fp32, which is what a stage with one or two replicas merges,
+    with its header; never less than the default."""
+    largest = 4 * max(parameter_count(model, stage) for stage in range(model.stages)) + (64 << 10)
+    return max(SwarmSpec().max_blob_bytes, largest)
 
 
 def advertised(axon: AxonSettings, bound: str) -> str:

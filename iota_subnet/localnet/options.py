@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from iota_subnet.settings import blob_limit
 from iota_subnet.spec import PRESETS, DataSpec, RunSpec, SpecError, SwarmSpec
 from iota_subnet.train.data import DataError, Feed
 from template.errors import BadSettings
@@ -38,7 +39,13 @@ class Options:
             model = dataclasses.replace(PRESETS[self.preset], stages=self.stages)
         except SpecError as error:
             raise BadSettings(f"--stages: {error}") from None
-        swarm = SwarmSpec(epochs=self.epochs, epoch_batches=self.batches, start_miners=self.miners, start_s=30.0)
+        swarm = SwarmSpec(
+            epochs=self.epochs,
+            epoch_batches=self.batches,
+            start_miners=self.miners,
+            start_s=30.0,
+            max_blob_bytes=blob_limit(model),
+        )
         spec = RunSpec("localnet", self.seed, model=model, swarm=swarm, data=DataSpec(self.data))
         return _with_text(spec)
 

@@ -59,7 +59,10 @@ def _curve(picture: Picture, width: int) -> RenderableType:
     evals = [] if picture.status is None else [r["eval_loss"] for r in picture.status["reports"] if r["eval_loss"]]
     title = "training loss, nats per token"
     if evals:
-        title += f"   held-out: {'  '.join(f'{value:.3f}' for value in evals[-6:])}"
+        title += "   held-out: "
+        # The newest count most: a title that does not fit would be cut at its end.
+        room = max(1, (width - len(title) - 6) // 7)
+        title += "  ".join(f"{value:.3f}" for value in evals[-min(room, 6) :])
     return Panel(
         Text("\n".join(plot(picture.losses, width - 12, CURVE_HEIGHT)), style="cyan"), title=title, title_align="left"
     )

@@ -31,6 +31,7 @@ from iota_subnet.messages import (
 from iota_subnet.miner.engine import Engine
 from iota_subnet.miner.outbox import Outbox
 from iota_subnet.spec import BlobRef, RunSpec
+from iota_subnet.tasks import cancel
 from iota_subnet.train.allreduce import decode_delta
 from iota_subnet.wire.blobs import BlobFetcher, FetchFailed
 
@@ -96,18 +97,20 @@ class Merger:
         if not fixed.done():
             fixed.set_result(message.hotkeys)
 
-    def install(self, spec: RunSpec, manifest: StageManifest) -> None:
-        """Fetch and install a global state, building the stage if need be. Of several, the last one stands."""
+    def install(self, spec: RunSpec, manifest: StageManifest, inner_step: int | None = None) -> None:
+        """Fetch and install a global state, building the stage if need be. Of several, the last one stands.
+
+        A joiner is given its peers' `inner_step`, to enter the learning-rate schedule where they are.
+        """
         name = (spec.digest(), manifest.stage, manifest.epoch, signed_parts(manifest))
         if name != self._wanted:
             self._cancel(lambda key: key[0] == "install")
         self._wanted = name
-        self._spawn(("install", manifest.stage, manifest.epoch), self._install(spec, manifest, name))
+        self._spawn(("install", manifest.stage, manifest.epoch), self._install(spec, manifest, name, inner_step))
 
     async def close(self) -> None:
-        tasks = list(self._tasks.values())
-        self._cancel(lambda key: True)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """End what is under way."""
+        await cancel(list(self._tasks.values()))
 
     async def _commit(self, stage: int, epoch: int, shards: int) -> None:
         blobs, _ = await self._engine.call(lambda runner: runner.pseudo_gradient(shards))
@@ -145,13 +148,15 @@ class Merger:
             return None
         return data
 
-    async def _install(self, spec: RunSpec, manifest: StageManifest, name: tuple[Any, ...]) -> None:
+    async def _install(
+        self, spec: RunSpec, manifest: StageManifest, name: tuple[Any, ...], inner_step: int | None
+    ) -> None:
         if self._held != (self._engine.runner, name):
             shards = await asyncio.gather(*(self._shard(s.lo, s.hi, s.weights, s.momentum) for s in manifest.shards))
             await self._engine.open(spec, manifest.stage)
             before, self._held = self._held, (None, ())
             try:
-                await self._engine.call(lambda runner: runner.install(manifest.epoch, shards))
+                await self._engine.call(lambda runner: runner.install(manifest.epoch, shards, inner_step))
             except ValueError:
                 # Wrong bytes: the runner has kept what it had.
                 self._held = before

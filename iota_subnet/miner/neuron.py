@@ -19,6 +19,7 @@ from iota_subnet.miner.work import Worker
 from iota_subnet.protocol import AssignLayer, Join, Leave, MergePlan, SetPhase
 from iota_subnet.settings import MinerSettings, advertised
 from iota_subnet.spec import RunSpec, SpecError
+from iota_subnet.tasks import cancel
 from iota_subnet.wire.backoff import Backoff
 from iota_subnet.wire.blobs import BlobFetcher, BlobServer, CannotListen, MemoryStore
 from iota_subnet.wire.channel import ChannelClient
@@ -106,7 +107,7 @@ class IotaMiner(BaseMinerNeuron):
         logger.info("axon on port {}, data at {}", self.axon.port, self.server.url)
         self._closing.push_async_callback(self._leave)
         session = asyncio.create_task(self._stay_joined())
-        self._closing.push_async_callback(_cancelled, session)
+        self._closing.push_async_callback(cancel, [session])
 
     async def on_stop(self) -> None:
         """Close what was opened, the last first."""
@@ -258,7 +259,7 @@ class IotaMiner(BaseMinerNeuron):
             return _refused(synapse, "the manifest is not one of this run, stage and epoch that you signed")
         self._say(f"installing stage {synapse.stage} of epoch {synapse.epoch}")
         self._stage = synapse.stage
-        self.merger.install(self.spec, manifest)
+        self.merger.install(self.spec, manifest, synapse.inner_step or None)
         synapse.accepted = True
         return synapse
 
@@ -343,9 +344,3 @@ class IotaMiner(BaseMinerNeuron):
 def _refused(synapse: S, reason: str) -> S:
     synapse.accepted, synapse.reason = False, reason
     return synapse
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

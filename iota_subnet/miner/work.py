@@ -17,6 +17,7 @@ from iota_subnet.messages import Blob, Failure, FromMiner, Lease, Receipt
 from iota_subnet.miner.engine import Engine
 from iota_subnet.miner.outbox import Outbox
 from iota_subnet.spec import BlobRef
+from iota_subnet.tasks import cancel
 from iota_subnet.train import codec
 from iota_subnet.wire.blobs import BlobFetcher, FetchFailed
 
@@ -83,9 +84,8 @@ class Worker:
                 self.retire(batch)
 
     async def close(self) -> None:
-        for task in list(self._tasks.values()):
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        """End what is under way."""
+        await cancel(list(self._tasks.values()))
 
     async def _work(self, name: Identity, lease: Lease) -> None:
         try:

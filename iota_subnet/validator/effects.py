@@ -14,6 +14,7 @@ from iota_subnet.core import actions as a
 from iota_subnet.core.events import EffectFailed, Event
 from iota_subnet.core.state import Miner
 from iota_subnet.protocol import AssignLayer, MergePlan, SetPhase
+from iota_subnet.tasks import cancel
 from iota_subnet.validator.audit import Auditor
 from iota_subnet.validator.gateway import plain
 from iota_subnet.validator.outgoing import Outgoing
@@ -102,9 +103,7 @@ class Effects:
 
     async def close(self) -> None:
         """Stop what is under way."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel(list(self._tasks))
 
     def _left(self, deadline: float) -> float:
         return max(0.0, deadline - self._clock())
@@ -136,6 +135,7 @@ class Effects:
                     stage=action.stage,
                     epoch=action.epoch,
                     manifest=manifest,
+                    inner_step=action.inner_step,
                     seconds_left=60.0,
                 )
             case a.SetPhase():

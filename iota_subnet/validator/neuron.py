@@ -29,7 +29,7 @@ from iota_subnet.validator.ledger import Ledger, LedgerError, replay
 from iota_subnet.validator.outgoing import Outgoing
 from iota_subnet.validator.service import Service
 from iota_subnet.validator.status import snapshot
-from iota_subnet.wire.blobs import BlobFetcher, BlobServer, CannotListen, DirStore
+from iota_subnet.wire.blobs import BlobFetcher, BlobServer, CannotListen, DirStore, StoreFull
 from iota_subnet.wire.channel import PATH, ChannelServer
 from template.base.validator import BaseValidatorNeuron
 from template.chain import Chain, MetagraphView, WeightsResult
@@ -180,7 +180,10 @@ class IotaValidator(BaseValidatorNeuron):
         for stage, (size, weights, momentum) in enumerate(
             await self.pool.run(compute.initial_states, self.spec.to_json())
         ):
-            refs = [self.store.put(part, pin=True) for part in (weights, momentum)]
+            try:
+                refs = [self.store.put(part, pin=True) for part in (weights, momentum)]
+            except StoreFull as error:
+                raise BadSettings(f"--blobs.max_bytes (BLOBS_MAX_BYTES): {error}") from None
             sizes.append(size)
             manifests.append(Manifest(stage, 0, (ShardRef(0, size, refs[0], refs[1]),)))
         self._post(

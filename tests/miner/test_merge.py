@@ -220,12 +220,15 @@ async def test_a_state_that_is_not_whole_leaves_the_old_one_and_may_be_asked_for
         first = b.manifest(0)
         b.merger.install(SPEC, first)
         await eventually(lambda: b.of(Installed))
-        before = b.runner.state_digest()
+        before, installs = b.runner.state_digest(), b.counted("install")
         b.merger.install(SPEC, broken(b))  # type: ignore[call-arg, arg-type]
         await eventually(lambda: not b.merger.busy)
         assert (b.runner.state_digest(), b.runner.epoch, len(b.of(Installed))) == (before, 0, 1)
-        b.merger.install(SPEC, b.manifest(1, 0.5))
+        b.merger.install(SPEC, first)
         await eventually(lambda: len(b.of(Installed)) == 2)
+        assert len(installs) == (broken is not with_a_lost_blob), "what it has kept is not installed anew"
+        b.merger.install(SPEC, b.manifest(1, 0.5))
+        await eventually(lambda: len(b.of(Installed)) == 3)
         assert b.runner.epoch == 1 and b.runner.state_digest() != before
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 
 from iota_subnet.messages import Blob, Failure, Lease, Receipt
 from iota_subnet.miner.work import KEEP_EPOCHS
+from iota_subnet.train import codec
 from iota_subnet.train.runner import StageRunner, initial_state
 from tests.validator.kit import eventually
 
@@ -84,6 +86,9 @@ async def test_an_input_that_cannot_be_had_is_blamed_by_its_digest() -> None:
         assert failure.reason and b.worker.done == 0 and b.worker.open == []
 
 
+#: Finite by themselves, and nothing that is computed from them is.
+SHAPE = (SPEC.train.microbatch, SPEC.model.seq, SPEC.model.boundary)
+HUGE = codec.encode(np.full(SHAPE, 3e38, np.float32), "fp32")
 SPOILED = activation(1)[:-4] + b"\x00\x00\xc0\x7f"
 
 
@@ -92,6 +97,8 @@ SPOILED = activation(1)[:-4] + b"\x00\x00\xc0\x7f"
     [
         ("loss", 1, (SPOILED, tokens(1)), 0),
         ("loss", 1, (b"garbage", tokens(1)), 0),
+        ("loss", 1, (HUGE, tokens(1)), 0),
+        ("backward", 0, (tokens(1), HUGE), 1),
         ("loss", 1, (activation(1), b"garbage"), 1),
         ("backward", 0, (tokens(1), SPOILED), 1),
         ("backward", 0, (b"garbage", activation(1)), 0),

@@ -12,8 +12,9 @@ from typing import Any
 
 from bittensor_wallet import Keypair
 
+from iota_subnet.core.events import Manifest, RunStarted, ShardRef
 from iota_subnet.core.state import Miner
-from iota_subnet.spec import DataSpec, ModelSpec, RunSpec, SwarmSpec, TrainSpec
+from iota_subnet.spec import BlobRef, DataSpec, ModelSpec, RunSpec, SwarmSpec, TrainSpec
 from iota_subnet.wire.blobs import digest_of
 
 NOW = 1_000_000.0
@@ -59,6 +60,14 @@ def hotkey(name: str) -> str:
 
 def signer(name: str) -> Callable[[bytes], bytes]:
     return lambda data: bytes(key(name).sign(data))
+
+
+def started(spec: RunSpec) -> RunStarted:
+    """The first event of a run whose stages have a hundred parameters."""
+    shards = (ShardRef(0, 100, BlobRef(digest("weights"), 500), BlobRef(digest("momentum"), 500)),)
+    stages = range(spec.model.stages)
+    manifests = tuple(Manifest(stage, 0, shards) for stage in stages)
+    return RunStarted(at=NOW, spec_digest=spec.digest(), secret="s", sizes=(100,) * len(stages), manifests=manifests)
 
 
 def seated(name: str, stage: int = 0, port: int = 9) -> Miner:

@@ -50,17 +50,18 @@ async def test_the_worker_answers_raises_and_is_replaced_when_it_is_killed_in_th
 
 
 PARENT = """
-import asyncio, os, sys
+import asyncio, os, time
 from iota_subnet.validator.compute import Compute
 async def main():
-    print(await Compute().run(os.getpid), flush=True)
-    await asyncio.sleep(60)
+    pool = Compute()
+    print(await pool.run(os.getpid), flush=True)
+    await pool.run(time.sleep, 60)
 if __name__ == "__main__":
     asyncio.run(main())
 """
 
 
-async def test_the_worker_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+async def test_a_busy_worker_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
     root = Path(__file__).resolve().parents[2]

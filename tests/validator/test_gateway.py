@@ -16,7 +16,7 @@ from iota_subnet.spec import BlobRef, RunSpec
 from iota_subnet.validator.gateway import STARTING, Gateway
 from iota_subnet.wire.channel import ChannelError
 
-from .kit import NOW, digest, hotkey, seated, small_spec
+from .kit import NOW, digest, hotkey, small_spec, started
 
 SPEC = small_spec(max_miners=2)
 A, B, C = hotkey("A"), hotkey("B"), hotkey("C")
@@ -35,7 +35,10 @@ class Border:
             SPEC, lambda: "http://v:1/v1/channel", self.core.state.miners.get, self.chain.get, self.post, lambda: NOW
         )
         self.gateway.opened = True
-        self.core.state.miners[A] = seated("A")
+        self.core.handle(started(SPEC))
+        self.core.handle(
+            e.MinerJoined(at=NOW, hotkey=A, boot="12345678", axon="127.0.0.1:8", data_url="http://127.0.0.1:9")
+        )
 
     def post(self, event: e.Event) -> list[Action]:
         self.events.append(event)

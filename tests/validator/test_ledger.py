@@ -16,10 +16,10 @@ import pytest
 
 from iota_subnet.core import events
 from iota_subnet.core.events import ALL, Evaluated, Event, LeaseFinished, Manifest, ShardRef, Tick
+from iota_subnet.sim.plans import Plan
+from iota_subnet.sim.world import World
 from iota_subnet.spec import BlobRef, RunSpec
 from iota_subnet.validator.ledger import SCHEMA, Ledger, LedgerError, replay
-from tests.core.plans import Plan
-from tests.core.world import World
 
 SPEC = RunSpec("ledger", 5)
 REF = BlobRef("ab" * 32, 2**40, ("http://127.0.0.1:1/v1/blobs/x", "http://[::1]:2/ü"))

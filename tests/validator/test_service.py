@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from iota_subnet.core.actions import Action, Evaluate, Refuse
-from iota_subnet.core.events import Event, MinerConnected, RunStarted, StageInstalled, Tick
+from iota_subnet.core.events import Event, MinerConnected, StageInstalled, Tick
 from iota_subnet.core.invariants import Broken
 from iota_subnet.core.orchestrator import Orchestrator
 from iota_subnet.validator.ledger import Ledger, LedgerError
 from iota_subnet.validator.service import Service
 
-from .kit import small_spec
+from .kit import small_spec, started
 
 SPEC = small_spec()
 
@@ -99,8 +99,8 @@ def test_a_closed_service_writes_nothing_down() -> None:
 
 def test_a_broken_invariant_stops_the_event_that_broke_it() -> None:
     watched = Watched(check=True)
-    started = RunStarted(at=1.0, spec_digest=SPEC.digest(), secret="s", sizes=(), manifests=())
-    assert watched.service.post(started) == [Evaluate(0, ())]
+    first = started(SPEC)
+    assert watched.service.post(first) == [Evaluate(0, first.manifests)]
     watched.orchestrator.state.opened_total = 3
     with pytest.raises(Broken, match="3 microbatches were opened"):
         watched.service.post(Tick(at=2.0))

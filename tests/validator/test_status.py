@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from iota_subnet.core.state import Phase, RunState
+from iota_subnet.sim.plans import Plan
+from iota_subnet.sim.world import World
 from iota_subnet.validator.status import RECENT, snapshot
-from tests.core.plans import Plan
-from tests.core.world import World
 
 from .kit import small_spec
 

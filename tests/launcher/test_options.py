@@ -1,0 +1,89 @@
+"""What `iota localnet` can be told, and what it says to what it cannot do."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from iota_subnet.localnet.options import Options, add_arguments, parse
+from iota_subnet.model.parameters import parameter_count
+from iota_subnet.settings import RunSettings
+from iota_subnet.spec import PRESETS, RunSpec
+from iota_subnet.train.codec import encoded_size
+from template.errors import BadSettings
+from tests.validator.kit import write_text
+
+
+def options(*argv: str) -> Options:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return parse(parser.parse_args(argv))
+
+
+def test_the_defaults_are_those_of_the_readme() -> None:
+    found = options()
+    assert (found.miners, found.stages, found.epochs, found.batches) == (6, 3, 4, 120)
+    assert found.ui and not found.keep and found.kills == () and found.data == "stdlib"
+
+
+def test_options_become_a_specification(tmp_path: Path) -> None:
+    data = write_text(tmp_path / "text")
+    spec = options(
+        "--miners", "5", "--stages", "2", "--epochs", "3", "--batches", "9", "--data", data, "--seed", "4"
+    ).spec()
+    assert isinstance(spec, RunSpec) and RunSpec.from_json(spec.to_json()) == spec
+    assert (spec.model.stages, spec.seed, spec.data.source) == (2, 4, data)
+    swarm = spec.swarm
+    assert (swarm.epochs, swarm.epoch_batches, swarm.start_miners) == (3, 9, 5)
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_a_whole_stage_fits_into_a_blob_whatever_the_preset(tmp_path: Path, preset: str) -> None:
+    """Else a stage of one or two replicas could never publish what it merged."""
+    model = PRESETS[preset]
+    needed = max(encoded_size((parameter_count(model, stage),), "fp32") for stage in range(model.stages))
+    settings = RunSettings(preset=preset, stages=model.stages, data="stdlib")
+    assert settings.build().swarm.max_blob_bytes >= needed
+    if preset == "tiny":
+        assert options().spec().swarm.max_blob_bytes >= needed
+
+
+def test_kills_are_read_in_any_order() -> None:
+    assert options("--kill", "40:2", "--kill", "0.5:0").kills == ((40.0, 2), (0.5, 0))
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--miners", "2"], "use --miners 3"),
+        (["--miners", "0", "--stages", "0"], "--miners must be at least 1"),
+        (["--stages", "0"], "--stages must be at least 1"),
+        (["--epochs", "0"], "--epochs must be at least 1"),
+        (["--batches", "-1"], "--batches must be at least 1"),
+        (["--block-time", "0"], "--block-time 0: use 0.01 to 60 seconds"),
+        (["--block-time", "nan"], "--block-time nan"),
+        (["--kill", "5"], "use SECONDS:MINER"),
+        (["--kill", "5:x"], "use SECONDS:MINER"),
+        (["--kill", "nan:1"], "use SECONDS:MINER"),
+        (["--kill", "inf:1"], "use SECONDS:MINER"),
+        (["--kill=-5:1"], "use SECONDS:MINER"),
+        (["--kill", "5:6"], "the miners are 0 to 5"),
+        (["--kill=5:-1"], "the miners are 0 to 5"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_remedy(argv: list[str], words: str) -> None:
+    with pytest.raises(BadSettings) as caught:
+        options(*argv)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [(["--stages", "7", "--miners", "7"], "--stages"), (["--data", "text:/nowhere/*"], "--data text:/nowhere/*")],
+)
+def test_a_run_that_cannot_be_is_refused_before_a_process_starts(argv: list[str], words: str) -> None:
+    with pytest.raises(BadSettings) as caught:
+        options(*argv).spec()
+    assert words in str(caught.value)
