@@ -139,6 +139,9 @@ class Link:
             msg = self._reader.open(frame.data)
             try:
                 deliver(msg)
+            except ChannelError:
+                # The layer above found no sense in it and says why: a peer's fault, no traceback of ours.
+                raise
             except Exception:
                 log.exception("work channel: the handler of %s failed", type(msg).__name__)
                 return "handler_failed"

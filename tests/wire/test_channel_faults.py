@@ -14,7 +14,7 @@ import pytest
 
 from iota_subnet.wire.backoff import Backoff
 from iota_subnet.wire.blobs import BlobServer, MemoryStore
-from iota_subnet.wire.channel import PATH
+from iota_subnet.wire.channel import PATH, ChannelError
 from iota_subnet.wire.frames import OVERHEAD_BYTES
 
 from .channelkit import Lease, Miner, Odd, Raw, Receipt, Validator, raw_client
@@ -99,6 +99,16 @@ async def test_a_handler_that_fails_ends_one_connection() -> None:
             assert await raw.closing() == (4000, "handler_failed")
         await neighbour.until("on")
         assert validator.off("A") == ["handler_failed"] and validator.channel.connected() == {"B"}
+
+
+async def test_a_message_that_the_layer_above_refuses_ends_the_connection_by_that_name() -> None:
+    def refuses(hotkey: str, msg: Any) -> None:
+        raise ChannelError("bad_message", "makes no sense")
+
+    async with Validator(on_message=refuses) as validator, raw_client(validator.url) as raw:
+        await raw.ws.send_bytes(raw.frame(Receipt(1)))
+        assert await raw.closing() == (4000, "bad_message")
+        assert validator.off("A") == ["bad_message"]
 
 
 async def test_a_failing_on_connect_is_contained() -> None:
