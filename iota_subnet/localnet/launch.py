@@ -60,7 +60,10 @@ class Launcher:
         self.began = time.monotonic()
         self._miners: list[Child] = []
         self._validator: Child | None = None
-        self._kills: list[tuple[float, int]] = []
+        self._kills: list[tuple[float, int | None]] = []
+        self.recoveries: list[float] = []
+        self._restarted_at = 0.0
+        self._start_validator: Callable[[], Child] | None = None
         self._status_port = 0
         self._train_began = 0.0
         self._train_ended = 0.0
@@ -84,6 +87,7 @@ class Launcher:
             self.say("stopping all processes")
             family.stop()
         summary = summarise(self.picture, self.names, self.killed, time.monotonic() - self.began, self._train_seconds())
+        summary["validator_recovery_seconds"] = self.recoveries
         self._write(summary)
         return summary
 
@@ -129,11 +133,13 @@ class Launcher:
             "--neuron.step_s", "1", "--neuron.epoch_length", str(LOOK_BLOCKS),
         ]  # fmt: skip
         self._next("starting the validator")
-        self._validator = family.start("validator", [
+        validator = [
             sys.executable, str(ENTRY_POINTS / "validator.py"), *common, "--wallet.name", "validator",
             "--wallet.hotkey", "validator", "--axon.port", str(free_port()), "--blobs.port", str(self._status_port),
             "--run.spec", str(self.dir / "spec.json"), "--run.dir", str(self.dir / "validator"),
-        ])  # fmt: skip
+        ]  # fmt: skip
+        self._start_validator = lambda: family.start("validator", validator)
+        self._validator = self._start_validator()
         for index in range(self.options.miners):
             self._next(f"starting miner-{index}")
             argv = [sys.executable, str(ENTRY_POINTS / "miner.py"), *common, "--wallet.name", "miners"]
@@ -182,9 +188,11 @@ class Launcher:
             self.picture.take(status)
             if status["phase"] != "wait" and not self._train_began:
                 self._train_began = time.monotonic()
-                self._kills = sorted((self._train_began + after, miner) for after, miner in self.options.kills)
+                due = [(self._train_began + after, miner) for after, miner in self.options.kills]
+                self._kills = sorted(due, key=lambda kill: kill[0])
             if status["phase"] == "done" and not self._train_ended:
                 self._train_ended = time.monotonic()
+            self._note_recovery(status)
             if not self.options.ui:
                 self._tell(before, status)
         assert self._validator is not None
@@ -207,6 +215,9 @@ class Launcher:
     def _kill_due(self) -> None:
         while self._kills and time.monotonic() >= self._kills[0][0]:
             _, miner = self._kills.pop(0)
+            if miner is None:
+                self._restart_validator()
+                continue
             child = self._miners[miner]
             self.killed.append(child.name)
             child.send(signal.SIGKILL)
@@ -220,6 +231,21 @@ class Launcher:
                 # The SDK has errors of many kinds; the next look may be better, and the run does not depend on it.
                 self.note = f"the chain does not answer: {type(error).__name__}"
             time.sleep(1.0)
+
+    def _restart_validator(self) -> None:
+        """kill -9, and a new process on the same run directory at once, as pm2 would."""
+        assert self._validator is not None and self._start_validator is not None
+        self._validator.send(signal.SIGKILL)
+        self._validator.process.wait()
+        self._restarted_at = time.monotonic()
+        self._validator = self._start_validator()
+        self.say("killed the validator with SIGKILL and started it again")
+
+    def _note_recovery(self, status: dict[str, Any]) -> None:
+        """Seconds from a restart of the validator to the first lease in a connected miner's hands."""
+        if self._restarted_at and any(row["connected"] and row["leases"] for row in status["miners"]):
+            self.recoveries.append(round(time.monotonic() - self._restarted_at, 2))
+            self._restarted_at = 0.0
 
     def _frame(self, width: int) -> Any:
         return render(self.picture, self.names, set(self.killed), time.monotonic() - self.began, self.note, width)

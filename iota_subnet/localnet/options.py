@@ -25,7 +25,7 @@ class Options:
     preset: str
     data: str
     seed: int
-    kills: tuple[tuple[float, int], ...]
+    kills: tuple[tuple[float, int | None], ...]
     json: Path | None
     ui: bool
     run_dir: Path | None
@@ -74,7 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SECONDS:MINER",
-        help="kill -9 a miner (0, 1, ...) that long after training began; repeatable",
+        help="kill -9 a miner (0, 1, ...) that long after training began; repeatable. SECONDS:validator kills the "
+        "validator, which is started again at once, as pm2 would",
     )
     add("--json", type=Path, metavar="FILE", help="also write the summary here")
     add("--no-ui", action="store_true", help="print plain lines instead of the live view")
@@ -106,14 +107,16 @@ def parse(raw: argparse.Namespace) -> Options:
     )  # fmt: skip
 
 
-def _kill(text: str, miners: int) -> tuple[float, int]:
+def _kill(text: str, miners: int) -> tuple[float, int | None]:
+    """Seconds and the miner's number; None means the validator."""
     seconds, _, miner = text.partition(":")
     try:
-        parsed = float(seconds), int(miner)
-        if not 0 <= parsed[0] < math.inf:
+        after = float(seconds)
+        number = None if miner == "validator" else int(miner)
+        if not 0 <= after < math.inf:
             raise ValueError
     except ValueError:
-        raise BadSettings(f"--kill {text}: use SECONDS:MINER, for example --kill 40:2") from None
-    if not 0 <= parsed[1] < miners:
+        raise BadSettings(f"--kill {text}: use SECONDS:MINER, for example --kill 40:2 or --kill 40:validator") from None
+    if number is not None and not 0 <= number < miners:
         raise BadSettings(f"--kill {text}: the miners are 0 to {miners - 1}")
-    return parsed
+    return after, number

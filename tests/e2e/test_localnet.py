@@ -59,6 +59,22 @@ def test_a_run_with_a_killed_miner_trains_merges_and_pays(tmp_path: Path) -> Non
     assert sorted(path.name for path in folder.iterdir()) == ["logs", "spec.json", "summary.json"]
 
 
+def test_a_validator_killed_in_the_middle_of_an_epoch_goes_on_where_it_was(tmp_path: Path) -> None:
+    out, folder = tmp_path / "out.json", tmp_path / "run"
+    done = iota(
+        "localnet", "--miners", "4", "--stages", "2", "--epochs", "2", "--batches", "60", "--kill", "3:validator",
+        "--kill", "12:2", "--no-ui", "--json", str(out), "--run-dir", str(folder), timeout_s=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads(out.read_text())
+    assert len(summary["validator_recovery_seconds"]) == 1
+    assert summary["complete"] and summary["epochs"] == 2
+    assert summary["microbatches_lost"] == 0 and summary["microbatches_retired"] >= 120
+    assert summary["merge_coverage"] == [1.0] * 4
+    assert summary["twin_disagreements"] == 0 and summary["replicas_identical"] is True and summary["faults"] == []
+    assert processes_of(folder) == []
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
