@@ -25,6 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     local = commands.add_parser("localnet", help="run a whole subnet on this machine and watch it train")
     options.add_arguments(local)
     commands.add_parser("chain", help="run the embedded test chain alone (iota chain --help)", add_help=False)
+    if arguments[:1] == ["simulate"]:
+        from iota_subnet.sim import command
+
+        simulate = commands.add_parser("simulate", help="play seeded disasters on the real core, in virtual time")
+        command.add_arguments(simulate)
+        return command.main(parser.parse_args(arguments))
+    commands.add_parser("simulate", help="play seeded disasters on the real core, in virtual time", add_help=False)
     raw = parser.parse_args(arguments)
     try:
         chosen = options.parse(raw)

@@ -119,6 +119,13 @@ class SwarmSpec:
     `epochs` = 0 trains for ever. The first epoch waits for `start_miners` ready miners, `start_s` at most.
     `epoch_batches` microbatches are opened per epoch; a replica counts in the merge from `min_batches` backward passes
     on; a phase moves on when `quorum` of the replicas are there, or at its deadline.
+
+    A lease is given to somebody else after `hedge` times (`hedge_drain` near the end of an epoch) what its miner was
+    measured to need, within `lease_min_s` .. `lease_s`. At most `live_per_replica` microbatches per replica of the
+    thinnest stage are on their way (each replica keeps about so many graphs; fewer than `stages` leave miners idle),
+    and no more than are done within `stale_s`. After `rescue_s` without anybody who could work, a stage is rescued: by
+    the last state that the validator holds, if the new one is lost. Miners beyond `max_miners` wait in a line; a place
+    is kept for who asks again within `wait_s`. Who fails its neighbours is banned for `ban_s`.
     """
 
     epochs: int = 0
@@ -130,6 +137,10 @@ class SwarmSpec:
     live_per_replica: int = 3
     leases_per_miner: int = 2
     lease_s: float = 30.0
+    lease_min_s: float = 5.0
+    hedge: float = 3.0
+    hedge_drain: float = 2.0
+    stale_s: float = 600.0
     reconnect_s: float = 5.0
     ready_s: float = 120.0
     train_s: float = 600.0
@@ -137,8 +148,11 @@ class SwarmSpec:
     commit_s: float = 30.0
     reduce_s: float = 60.0
     install_s: float = 60.0
+    rescue_s: float = 60.0
     score_window_s: float = 600.0
     max_miners: int = 256
+    wait_s: float = 120.0
+    ban_s: float = 600.0
     max_blob_bytes: int = 64 << 20
     max_frame_bytes: int = 1 << 20
 

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from iota_subnet.core.actions import Action, AssignLayer
+from iota_subnet.core.deadlines import Due
 from iota_subnet.core.draw import choose
-from iota_subnet.core.state import Miner, RunState
-
-#: How often a seat is offered before it goes to somebody else.
-TRIES = 3
+from iota_subnet.core.state import TRIES, Miner, RunState
 
 
 def seat(state: RunState, miner: Miner) -> list[Action]:
     """Give `miner` a stage if it has none, and tell it what to install."""
     if miner.stage < 0:
-        counts = [len(state.members(stage)) for stage in range(state.spec.model.stages)]
+        state.index.settle(state)
+        counts = [stage.members for stage in state.index.stages]
         fewest = [stage for stage, count in enumerate(counts) if count == min(counts)]
-        miner.stage = choose(fewest, state.spec.seed, "stage", miner.hotkey)
+        take(state, miner, choose(fewest, state.spec.seed, "stage", miner.hotkey))
     return offer(state, miner)
+
+
+def take(state: RunState, miner: Miner, stage: int) -> None:
+    """Sit down."""
+    miner.stage, miner.slot = stage, state.index.seat(stage)
+    state.index.miner(miner.hotkey)
 
 
 def offer(state: RunState, miner: Miner) -> list[Action]:
     """Send `AssignLayer`; if it is not installed in time, `expire` offers it again."""
-    miner.assign_deadline = state.now + state.spec.swarm.ready_s
+    expect(state, miner, state.now + state.spec.swarm.ready_s)
     return remind(state, miner)
+
+
+def expect(state: RunState, miner: Miner, when: float) -> None:
+    """Until when a miner may take to install."""
+    miner.assign_deadline = when
+    state.index.seats.add(when, Due.SEAT, miner.hotkey)
 
 
 def remind(state: RunState, miner: Miner) -> list[Action]:
@@ -32,28 +43,26 @@ def remind(state: RunState, miner: Miner) -> list[Action]:
 
 
 def _inner_step(state: RunState, miner: Miner) -> int:
-    """The median of what the others report: one who lies about it moves nobody."""
-    peers = sorted(other.inner_step for other in state.miners.values() if other is not miner and other.done)
+    """The median of what the others reported last: one who lies about it moves nobody."""
+    peers = sorted(step for hotkey, step in state.steps.items() if hotkey != miner.hotkey)
     return peers[len(peers) // 2] if peers else miner.inner_step
 
 
-def expire(state: RunState) -> list[Action]:
-    """Offer again what was not installed in time; who let `TRIES` offers pass is named by `given_up`."""
-    actions: list[Action] = []
-    for miner in state.miners.values():
-        behind = miner.stage >= 0 and miner.installed < state.manifests[miner.stage].epoch
-        if miner.connected and behind and state.now >= miner.assign_deadline:
-            miner.assign_tries += 1
-            if miner.assign_tries < TRIES:
-                actions += offer(state, miner)
-    return actions
+def overdue(state: RunState, hotkey: str) -> list[Action]:
+    """A reminder: offer again what was not installed in time. Who let `TRIES` offers pass loses the seat."""
+    miner = state.miners.get(hotkey)
+    if miner is None or not miner.connected or miner.stage < 0 or state.now < miner.assign_deadline:
+        return []
+    if miner.installed >= state.manifests[miner.stage].epoch or miner.assign_tries >= TRIES:
+        return []
+    miner.assign_tries += 1
+    state.index.miner(hotkey)
+    return offer(state, miner) if miner.assign_tries < TRIES else []
 
 
-def given_up(state: RunState) -> dict[str, str]:
-    """Whose seat goes to somebody else, and why."""
+def given_up(state: RunState, miner: Miner) -> str:
+    """Why its seat goes to somebody else, or nothing."""
+    if miner.assign_tries < TRIES:
+        return ""
     reason = f"the stage was offered {TRIES} times and not installed within {state.spec.swarm.ready_s:.0f} s each"
-    return {
-        miner.hotkey: f"{reason}; join again when the machine is free"
-        for miner in state.miners.values()
-        if miner.assign_tries >= TRIES
-    }
+    return f"{reason}; join again when the machine is free"

@@ -48,10 +48,14 @@ TREND = 4
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One retired microbatch: who was on its way, and its mean loss in nats per token."""
+    """One retired microbatch: who was on its way, and its mean loss in nats per token.
+
+    `propensity` says stage by stage how likely the one who took part was to be drawn, among those with room then.
+    """
 
     pathway: tuple[str, ...]
     loss: float
+    propensity: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,8 @@ T = TypeVar("T")
 
 def digest(*label: object) -> bytes:
     """32 bytes that depend on every label; a length prefix keeps ("ab", "c") apart from ("a", "bc")."""
-    h = hashlib.blake2b(digest_size=32)
-    for part in label:
-        data = str(part).encode()
-        h.update(len(data).to_bytes(4, "big") + data)
-    return h.digest()
+    parts = [str(part).encode() for part in label]
+    return hashlib.blake2b(b"".join([len(p).to_bytes(4, "big") + p for p in parts]), digest_size=32).digest()
 
 
 def draw(n: int, *label: object) -> int:

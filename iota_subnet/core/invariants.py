@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import fsum, isclose
 
+from iota_subnet.core.index import wrong
 from iota_subnet.core.routing import MAX_ATTEMPTS, MAX_EXPIRED
 from iota_subnet.core.state import Phase, RunState, Shard, StageMerge
 from iota_subnet.spec import shard_bounds
@@ -19,6 +20,10 @@ def check(state: RunState) -> None:
     _conservation(state)
     _merges(state)
     _limits(state)
+    if state.manifests:
+        problem = wrong(state)
+        _need(not problem, problem)
+        _work_lies_idle(state)
 
 
 def _need(truth: bool, message: str) -> None:
@@ -70,6 +75,8 @@ def _merges(state: RunState) -> None:
         _need(bounds == shard_bounds(state.sizes[merge.stage], merge.shard_count), f"stage {merge.stage} has a gap")
         for shard in merge.shards:
             _shard(merge, shard)
+        left = {shard.index for shard in merge.shards if shard.accepted is None}
+        _need(merge.left.keys() == left, f"stage {merge.stage} miscounts the shards that are left")
     following = state.phase is Phase.INSTALL or state.phase is Phase.DONE
     for stage, manifest in enumerate(state.manifests):
         _need(manifest.stage == stage, f"the manifest of stage {stage} is that of stage {manifest.stage}")
@@ -102,3 +109,17 @@ def _limits(state: RunState) -> None:
     if state.phase not in (Phase.WAIT, Phase.DONE):
         _need(state.phase_since < state.deadline < float("inf"), f"{state.phase.value} has no deadline")
     _need(all(value >= 0 for value in state.volume.values()), "somebody earned less than nothing")
+
+
+def _work_lies_idle(state: RunState) -> None:
+    """While the run trains, no step waits that somebody could take: whoever has tried it before may only wait."""
+    if state.phase is not Phase.TRAIN:
+        return
+    for number, where in state.index.where.items():
+        step = state.batches[number].next_step()
+        assert step is not None
+        tried = state.batches[number].tried.get(step, [])
+        takers = [h for h, facts in state.index.facts.items() if facts.free > 0 and facts.stage == step[1]]
+        if isinstance(where.queue, str):
+            takers = [where.queue] if state.index.facts[where.queue].room else []
+        _need(all(hotkey in tried for hotkey in takers), f"microbatch {number} waits and {takers} have nothing to do")

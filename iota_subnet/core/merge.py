@@ -72,17 +72,13 @@ def committed(state: RunState, event: ShardsCommitted) -> list[Action]:
     merge.commits[event.hotkey] = (max(1, miner.batches), event.shards)
     # What is done from here on belongs to the next pseudo-gradient.
     miner.batches = 0
+    state.index.miner(miner.hotkey)
     return []
 
 
-def missing_commits(state: RunState) -> list[str]:
-    """Hotkeys that may still commit and have not; a miner that is gone is not waited for."""
-    return [
-        hotkey
-        for merge in state.merges
-        for hotkey in merge.eligible
-        if hotkey not in merge.commits and hotkey in state.miners
-    ]
+def missing_commits(state: RunState) -> int:
+    """How many may still commit and have not; a miner that is gone is not waited for (see `release`)."""
+    return sum(len(merge.eligible) - len(merge.commits) for merge in state.merges)
 
 
 def plan(state: RunState) -> list[Action]:
@@ -94,6 +90,7 @@ def plan(state: RunState) -> list[Action]:
         bounds = shard_bounds(state.sizes[merge.stage], merge.shard_count)
         drawn = pairs(tuple(merge.commits), merge.shard_count, salt(state.secret, state.epoch), merge.stage)
         merge.shards = [Shard(i, lo, hi, list(drawn[i])) for i, (lo, hi) in enumerate(bounds)]
+        merge.left = dict.fromkeys(range(len(merge.shards)))
         for hotkey in merge.commits:
             if _alive(state, merge, hotkey):
                 actions += duties_of(state, merge, hotkey)
@@ -153,6 +150,8 @@ def reduced(state: RunState, event: ShardReduced) -> list[Action]:
 
 def settle(state: RunState, merge: StageMerge, shard: Shard) -> list[Action]:
     """Move one shard on as far as what is known allows."""
+    if shard.accepted is not None:
+        merge.left.pop(shard.index, None)
     if shard.accepted is not None or shard.recomputing:
         return []
     alive = [hotkey for hotkey in shard.reducers if _alive(state, merge, hotkey)]
@@ -183,6 +182,7 @@ def settle(state: RunState, merge: StageMerge, shard: Shard) -> list[Action]:
         report.twin_disagreements += 1
         return _recompute(state, merge, shard, "the twins disagree")
     _accept(shard, *_joined(results))
+    del merge.left[shard.index]
     return []
 
 
@@ -230,7 +230,7 @@ def recomputed(state: RunState, event: ShardRecomputed) -> list[Action]:
     found = _shard(state, event.stage, event.epoch, event.shard)
     if found is None or not found[1].recomputing:
         return []
-    _, shard = found
+    merge, shard = found
     truth = (event.weights.digest, event.momentum.digest)
     same_inputs = shard.contributors == event.contributors
     for hotkey, (weights, momentum) in shard.results.items():
@@ -240,6 +240,7 @@ def recomputed(state: RunState, event: ShardRecomputed) -> list[Action]:
             )
             state.faults.append(Fault(event.at, state.epoch, hotkey, what))
     _accept(shard, event.weights, event.momentum)
+    merge.left.pop(shard.index, None)
     return []
 
 
@@ -275,7 +276,7 @@ def overdue(state: RunState) -> list[Action]:
 
 
 def done(state: RunState) -> bool:
-    return all(shard.accepted is not None for merge in state.merges for shard in merge.shards)
+    return not any(merge.left for merge in state.merges)
 
 
 def manifests(state: RunState) -> list[Manifest]:
@@ -307,11 +308,14 @@ def release(state: RunState, miner: Miner) -> list[Action]:
             merge.gone[miner.hotkey] = None
         elif miner.hotkey in merge.eligible:
             merge.eligible = tuple(hotkey for hotkey in merge.eligible if hotkey != miner.hotkey)
-        for shard in merge.shards:
+        for shard in merge.shards if miner.hotkey in merge.commits else ():
+            if miner.hotkey not in shard.reducers and miner.hotkey not in shard.results:
+                continue
             if _homeless(state, merge, shard):
                 # Twins agreed and died before anybody had a copy: without this, nobody could ever install the stage.
                 if state.phase is Phase.REDUCE:
                     shard.accepted = None
+                    merge.left[shard.index] = None
                 shard.missing = shard.accepted is not None
                 actions += _recompute(state, merge, shard, "all who held the result are gone")
             actions += settle(state, merge, shard)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from iota_subnet.core import assignment, merge, phases, routing
-from iota_subnet.core.actions import Action, Evaluate, PublishBatch, PublishScores, Refuse
+from iota_subnet.core import admission, assignment, merge, phases, routing, safety, trust
+from iota_subnet.core.actions import Action, Evaluate, PublishScores, Refuse
+from iota_subnet.core.deadlines import Due
 from iota_subnet.core.events import (
     BatchPublished,
     EffectFailed,
@@ -45,14 +46,20 @@ class Orchestrator:
         before, state.now = state.now, max(state.now, event.at)
         if isinstance(event, ValidatorRestarted):
             self._stop_clocks(state.now - before)
+        state.index.wake(state.now)
         actions = self._dispatch(event)
         actions += phases.advance(state)
         actions += routing.fill(state)
+        state.index.settle(state)
         return actions
 
     def _dispatch(self, event: Event) -> list[Action]:
         state = self.state
         match event:
+            case BatchPublished():
+                return routing.published(state, event)
+            case LeaseFinished():
+                return routing.finished(state, event)
             case RunStarted():
                 return self._run_started(event)
             case ValidatorRestarted():
@@ -66,19 +73,16 @@ class Orchestrator:
             case MinerDisconnected():
                 miner = state.miners.get(event.hotkey)
                 if miner is not None and miner.connected:
-                    miner.connected, miner.away_since = False, state.now
+                    self._away(miner)
                 return []
             case MetagraphChanged():
                 state.registered = event.hotkeys
-                gone = [hotkey for hotkey in state.miners if hotkey not in event.hotkeys]
+                registered = frozenset(event.hotkeys)
+                gone = [hotkey for hotkey in state.miners if hotkey not in registered]
                 reason = "the hotkey is no longer registered on this subnet; register it and join again"
                 return [action for hotkey in gone for action in self._unseat(hotkey, reason)]
             case StageInstalled():
                 return self._installed(event)
-            case BatchPublished():
-                return routing.published(state, event)
-            case LeaseFinished():
-                return routing.finished(state, event)
             case LeaseFailed():
                 return routing.failed(state, event)
             case ShardsCommitted():
@@ -90,6 +94,7 @@ class Orchestrator:
             case ShardRecomputed():
                 return merge.recomputed(state, event)
             case Evaluated():
+                safety.copied(state, event.epoch)
                 if event.epoch == 0:
                     state.first_eval_loss = event.loss
                 for report in state.reports:
@@ -112,16 +117,17 @@ class Orchestrator:
         assert not state.manifests, "a run starts once"
         assert event.spec_digest == state.spec.digest(), "the ledger belongs to another run specification"
         state.secret, state.sizes, state.manifests = event.secret, event.sizes, list(event.manifests)
+        # The validator made them.
+        state.safe = list(event.manifests)
+        state.index.rebuild(state)
         return [Evaluate(0, event.manifests)]
 
     def _restarted(self) -> list[Action]:
         state = self.state
         for miner in state.miners.values():
-            miner.connected, miner.away_since = False, state.now
+            self._away(miner)
         # The feed, the auditor and the chain writer are new too; whatever they still owed is asked for again.
-        actions: list[Action] = [PublishBatch(batch.id) for batch in state.batches.values()]
-        for batch in state.batches.values():
-            batch.asked_at = state.now
+        actions: list[Action] = [routing.ask(state, batch) for batch in state.batches.values()]
         if state.manifests:
             actions.append(Evaluate(state.manifests[0].epoch, tuple(state.manifests)))
         for report in [report for report in state.reports if report.scores][-1:]:
@@ -136,22 +142,31 @@ class Orchestrator:
         for miner in state.miners.values():
             miner.assign_deadline += seconds
         state.leases = {lease.id: replace(lease, deadline=lease.deadline + seconds) for lease in state.leases.values()}
+        if state.manifests:
+            state.index.rebuild(state)
+
+    def _away(self, miner: Miner) -> None:
+        state = self.state
+        miner.connected, miner.away_since = False, state.now
+        state.index.miner(miner.hotkey)
+        state.index.seats.add(state.now + state.spec.swarm.reconnect_s, Due.AWAY, miner.hotkey)
 
     def _joined(self, event: MinerJoined) -> list[Action]:
         state = self.state
-        if state.registered is not None and event.hotkey not in state.registered:
-            return [Refuse(event.hotkey, "join", "the hotkey is not registered on this subnet")]
+        refusal = admission.refusal(state, event.hotkey)
+        if refusal:
+            return [Refuse(event.hotkey, "join", refusal)]
         known = state.miners.get(event.hotkey)
-        if known is None and len(state.miners) >= state.spec.swarm.max_miners:
-            return [Refuse(event.hotkey, "join", f"all {state.spec.swarm.max_miners} seats are taken; try again later")]
         actions: list[Action] = []
         if known is not None and known.boot != event.boot:
             # A new process: its graphs, its optimiser and its outbox are gone, its stage is not.
             actions = self._drop(event.hotkey)
         if event.hotkey not in state.miners:
-            miner = Miner(event.hotkey, event.boot, state.now, away_since=state.now)
-            miner.stage = known.stage if known is not None else -1
+            miner = Miner(event.hotkey, event.boot, state.now)
+            if known is not None:
+                miner.stage, miner.slot = known.stage, known.slot
             state.miners[event.hotkey] = miner
+            self._away(miner)
         # The same process may have moved to other ports since it joined.
         state.miners[event.hotkey].axon, state.miners[event.hotkey].data_url = event.axon, event.data_url
         return actions
@@ -162,6 +177,9 @@ class Orchestrator:
         if miner is None:
             return [Refuse(event.hotkey, "connection", "join first")]
         miner.connected = True
+        # What was not heard while it was away says nothing of its speed.
+        miner.last_receipt_at = state.now
+        state.index.miner(miner.hotkey)
         actions: list[Action] = []
         if miner.stage < 0 or miner.installed < state.manifests[miner.stage].epoch:
             actions += assignment.seat(state, miner)
@@ -179,16 +197,20 @@ class Orchestrator:
             return [Refuse(event.hotkey, "installation", "you have no seat in this stage; join again")]
         if event.epoch != state.manifests[event.stage].epoch:
             return [] if miner.installed == state.manifests[event.stage].epoch else assignment.remind(state, miner)
+        if not safety.fits(state, event.stage, event.digest):
+            return assignment.remind(state, miner)
+        safety.note(state, event.stage, event.epoch, event.digest)
         if miner.installed < event.epoch:
             shards = state.manifests[event.stage].shards
             state.bytes_merge += sum(shard.weights.nbytes + shard.momentum.nbytes for shard in shards)
         miner.installed, miner.state_digest, miner.assign_tries = event.epoch, event.digest, 0
+        state.index.miner(miner.hotkey)
         return []
 
     def _effect_failed(self, event: EffectFailed) -> list[Action]:
         miner = self.state.miners.get(event.hotkey)
         if miner is not None and event.action == "AssignLayer":
-            miner.assign_deadline = min(miner.assign_deadline, self.state.now + 2.0)
+            assignment.expect(self.state, miner, min(miner.assign_deadline, self.state.now + 2.0))
         return []
 
     def _drop(self, hotkey: str) -> list[Action]:
@@ -199,6 +221,7 @@ class Orchestrator:
             return []
         actions = routing.release(state, miner)
         del state.miners[hotkey]
+        state.index.miner(hotkey)
         return actions + merge.release(state, miner)
 
     def _unseat(self, hotkey: str, reason: str) -> list[Action]:
@@ -207,11 +230,29 @@ class Orchestrator:
 
     def _tick(self) -> list[Action]:
         state = self.state
+        index = state.index
         actions = routing.expire(state)
-        actions += assignment.expire(state)
-        for hotkey, reason in (assignment.given_up(state) | routing.given_up(state)).items():
+        for _, kind, key in index.seats.pop(state.now):
+            actions += self._due(Due(kind), str(key))
+        index.settle(state)
+        for hotkey in sorted(index.doomed):
+            miner = state.miners[hotkey]
+            actions += self._unseat(hotkey, assignment.given_up(state, miner) or routing.given_up(miner))
+        for hotkey, reason in trust.judge(state).items():
             actions += self._unseat(hotkey, reason)
-        limit = state.now - state.spec.swarm.reconnect_s
-        for hotkey in [m.hotkey for m in state.miners.values() if not m.connected and m.away_since <= limit]:
-            actions += self._drop(hotkey)
+        index.tidy(state)
         return actions
+
+    def _due(self, kind: Due, hotkey: str) -> list[Action]:
+        """A reminder about somebody with a seat; whether it is still needed is for the state to say."""
+        state = self.state
+        if kind == Due.SEAT:
+            return assignment.overdue(state, hotkey)
+        if kind == Due.PLACE:
+            admission.expire(state, hotkey)
+            return []
+        miner = state.miners.get(hotkey)
+        gone = miner is not None and not miner.connected
+        if miner is not None and gone and miner.away_since + state.spec.swarm.reconnect_s <= state.now:
+            return self._drop(hotkey)
+        return []

@@ -5,7 +5,7 @@ Law: a phase has a deadline, a quorum and a reason for waiting that a person can
 
 from __future__ import annotations
 
-from iota_subnet.core import merge, routing, scoring
+from iota_subnet.core import assignment, balance, merge, routing, safety, scoring
 from iota_subnet.core.actions import Action, Evaluate, PublishScores, SetPhase
 from iota_subnet.core.draw import commitment, salt
 from iota_subnet.core.state import EpochReport, Miner, Phase, RunState
@@ -15,6 +15,7 @@ def advance(state: RunState) -> list[Action]:
     """Move on as far as the rules allow, and say what is waited for."""
     actions: list[Action] = []
     while True:
+        state.index.settle(state)
         before = (state.phase, state.epoch)
         actions += _STEPS[state.phase](state)
         if (state.phase, state.epoch) == before:
@@ -48,21 +49,17 @@ def _enter(state: RunState, phase: Phase, seconds: float, reason: str) -> list[A
     return [announce(state, miner) for miner in state.miners.values() if miner.connected]
 
 
-def _empty_stages(state: RunState) -> list[int]:
-    return [stage for stage in range(state.spec.model.stages) if not state.ready_members(stage)]
-
-
 def _wait(state: RunState) -> list[Action]:
     if not state.manifests:
         return []
-    ready = [miner for miner in state.miners.values() if state.ready(miner)]
-    empty = _empty_stages(state)
+    empty = state.index.empty
     if empty:
         state.waiting_for = f"a miner for stage {', '.join(map(str, empty))}"
         state.deadline = state.now + state.spec.swarm.start_s
-        return []
-    if len(ready) < state.spec.swarm.start_miners and state.now < state.deadline:
-        state.waiting_for = f"{len(ready)} of {state.spec.swarm.start_miners} miners are ready"
+        return balance.rescue(state)
+    ready = state.index.ready
+    if ready < state.spec.swarm.start_miners and state.now < state.deadline:
+        state.waiting_for = f"{ready} of {state.spec.swarm.start_miners} miners are ready"
         return []
     return _start_epoch(state)
 
@@ -72,34 +69,43 @@ def _start_epoch(state: RunState) -> list[Action]:
     state.opened = len(state.batches)
     state.merges = []
     state.reports.append(EpochReport(state.epoch, state.now))
-    return _enter(state, Phase.TRAIN, state.spec.swarm.train_s, "miners train")
+    # Whoever holds the new epoch's manifest is ready from here on, and nobody else.
+    state.index.rebuild(state)
+    moved = balance.even_out(state) if state.epoch else []
+    return moved + _enter(state, Phase.TRAIN, state.spec.swarm.train_s, "miners train")
+
+
+def _help(state: RunState, empty: list[int]) -> list[Action]:
+    """For stages in which nobody can work."""
+    return balance.rescue(state) + safety.watch(state, empty)
 
 
 def _train(state: RunState) -> list[Action]:
     swarm = state.spec.swarm
-    empty = _empty_stages(state)
+    empty = state.index.empty
     state.waiting_for = f"a miner for stage {', '.join(map(str, empty))}" if empty else "miners train"
+    actions = _help(state, empty) if empty else []
     if not state.draining:
         full = routing.full(state)
         if not full and state.now < state.deadline:
-            return []
+            return actions
         if state.reports[-1].microbatches == 0 and not full:
             # Merging what nobody trained would only cost bytes.
             state.deadline = state.now + swarm.train_s
-            return []
+            return actions
         state.draining = True
         state.deadline = state.now + swarm.drain_s
     if state.batches and state.now < state.deadline:
         state.waiting_for = f"{len(state.batches)} microbatches are still on their way"
-        return []
+        return actions
     merge.begin(state)
-    return _enter(state, Phase.COMMIT, swarm.commit_s, "replicas publish their pseudo-gradients")
+    return actions + _enter(state, Phase.COMMIT, swarm.commit_s, "replicas publish their pseudo-gradients")
 
 
 def _commit(state: RunState) -> list[Action]:
     missing = merge.missing_commits(state)
     if missing and state.now < state.deadline:
-        state.waiting_for = f"the pseudo-gradients of {len(missing)} replicas"
+        state.waiting_for = f"the pseudo-gradients of {missing} replicas"
         return []
     # The deadline is set before the plan, which carries it.
     actions = _enter(state, Phase.REDUCE, state.spec.swarm.reduce_s, "pairs reduce their shards")
@@ -113,38 +119,43 @@ def _reduce(state: RunState) -> list[Action]:
         actions = merge.resend_recomputes(state) + merge.overdue(state)
         state.deadline = state.now + state.spec.swarm.reduce_s
     if not merge.done(state):
-        left = sum(shard.accepted is None for stage in state.merges for shard in stage.shards)
+        left = sum(len(stage.left) for stage in state.merges)
         state.waiting_for = f"{left} shards are not settled yet"
         return actions
     report = state.reports[-1]
     report.coverage = [merge.coverage(state, stage) for stage in state.merges]
     report.contributors = [len(stage.commits) for stage in state.merges]
     state.manifests = merge.manifests(state)
+    state.returned, state.forlorn = {}, {}
     scoring.close_epoch(state)
     actions.append(Evaluate(state.epoch + 1, tuple(state.manifests)))
     actions.append(PublishScores(state.epoch, tuple(report.scores.items())))
     for miner in state.miners.values():
         # The phase itself is the first offer; `assignment.expire` makes the next ones.
-        miner.assign_tries, miner.assign_deadline = 0, state.now + state.spec.swarm.ready_s
+        miner.assign_tries = 0
+        assignment.expect(state, miner, state.now + state.spec.swarm.ready_s)
+        state.index.miner(miner.hotkey)
     return actions + _enter(state, Phase.INSTALL, state.spec.swarm.install_s, "replicas install the new manifest")
 
 
 def _install(state: RunState) -> list[Action]:
     nxt = state.epoch + 1
-    seated = [miner for miner in state.miners.values() if miner.stage >= 0 and miner.connected]
-    behind = [miner for miner in seated if miner.installed < nxt]
-    empty = [k for k in range(state.spec.model.stages) if not any(m.installed == nxt for m in seated if m.stage == k)]
+    behind = state.index.behind
+    empty = [number for number, stage in enumerate(state.index.stages) if not stage.ahead]
     if empty or (behind and state.now < state.deadline):
         missing = f"a miner for stage {', '.join(map(str, empty))}" if empty and not behind else ""
-        state.waiting_for = missing or f"{len(behind)} replicas to install the new manifest"
-        return merge.resend_recomputes(state, state.spec.swarm.install_s)
+        state.waiting_for = missing or f"{behind} replicas to install the new manifest"
+        return (_help(state, empty) if empty else []) + merge.resend_recomputes(state, state.spec.swarm.install_s)
     report = state.reports[-1]
-    for stage in range(state.spec.model.stages):
-        digests = {m.state_digest for m in seated if m.stage == stage and m.installed == nxt}
-        report.replicas_identical = report.replicas_identical and len(digests) == 1
+    digests: list[dict[str, None]] = [{} for _ in state.index.stages]
+    for miner in state.miners.values():
+        if miner.stage >= 0 and miner.connected and miner.installed == nxt:
+            digests[miner.stage][miner.state_digest] = None
+    report.replicas_identical = report.replicas_identical and all(len(found) == 1 for found in digests)
     report.ended_at = state.now
     for miner in state.miners.values():
         miner.batches = 0
+        state.index.miner(miner.hotkey)
     if state.spec.swarm.epochs and nxt >= state.spec.swarm.epochs:
         return _enter(state, Phase.DONE, 0.0, f"the run is complete after {nxt} epochs")
     state.epoch = nxt

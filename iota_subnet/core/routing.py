@@ -8,33 +8,71 @@ from __future__ import annotations
 
 from math import fsum
 
+from iota_subnet.core import choice, receipts, trust
 from iota_subnet.core.actions import Action, Forget, ForgetBatch, GiveLease, Op, PublishBatch, Refuse, WithdrawLease
 from iota_subnet.core.clasp import Sample
-from iota_subnet.core.draw import choose
+from iota_subnet.core.deadlines import Due
+from iota_subnet.core.draw import digest
 from iota_subnet.core.events import BatchPublished, LeaseFailed, LeaseFinished
-from iota_subnet.core.state import Lease, Microbatch, Miner, Output, Phase, RunState
+from iota_subnet.core.speed import NEWEST, overran, patience, service, timed
+from iota_subnet.core.state import MAX_STRIKES, Lease, Microbatch, Miner, Output, Phase, RunState
 
 #: A microbatch that failed this often has something wrong with it; it is counted as lost, never silently dropped.
 MAX_ATTEMPTS = 40
 
-#: A miner that fails so many leases in a row, with nothing done in between, has something wrong with it.
-MAX_STRIKES = 12
+#: Reports of the inner step that are kept; their median is told to who joins.
+MAX_STEPS = 64
 
 #: Leases that ran late are remembered, so that late work is still credited while it is needed.
 MAX_EXPIRED = 1024
 
 
 def fill(state: RunState) -> list[Action]:
-    """Open microbatches and give out every lease that has a taker."""
+    """Open microbatches and give out every lease that has a taker. Looks only where something has changed."""
     if state.phase is not Phase.TRAIN:
         return []
+    index = state.index
     actions = _open(state)
-    steps = [(batch, step) for batch in state.batches.values() if (step := _waiting(state, batch)) is not None]
-    steps.sort(key=lambda item: (item[1][0] != "backward", item[0].id))
-    for batch, (op, stage) in steps:
-        taker = _taker(state, batch, op, stage)
-        if taker is not None:
-            actions.append(_give(state, batch, op, stage, taker))
+    while index.hot:
+        hot, index.hot = index.hot, {}
+        # Who holds graphs is served first, then backward before forward.
+        for hotkey in sorted(queue for queue in hot if isinstance(queue, str)):
+            actions += _serve_keeper(state, hotkey)
+        for queue in sorted(queue for queue in hot if isinstance(queue, int)):
+            actions += _serve_stage(state, queue)
+    return actions
+
+
+def _serve_keeper(state: RunState, hotkey: str) -> list[Action]:
+    """Backward passes that wait for the miner that holds their graphs."""
+    actions: list[Action] = []
+    miner = state.miners.get(hotkey)
+    while miner is not None and len(miner.leases) < state.spec.swarm.leases_per_miner:
+        number = state.index.first(hotkey)
+        if number is None:
+            break
+        actions.append(_give(state, state.batches[number], miner))
+    return actions
+
+
+def _serve_stage(state: RunState, queue: int) -> list[Action]:
+    """Steps that any replica of a stage may do, the oldest microbatch first."""
+    actions: list[Action] = []
+    index, skipped = state.index, []
+    stage = index.stages[queue // 2]
+    while stage.free.total:
+        number = index.first(queue)
+        if number is None:
+            break
+        batch = state.batches[number]
+        seed = digest(state.secret, "route", batch.id, queue, batch.attempts)
+        found = choice.taker(state, batch, seed)
+        if found is None:
+            index.skip(queue)
+            skipped.append(number)
+        else:
+            actions.append(_give(state, batch, *found))
+    index.back(queue, skipped)
     return actions
 
 
@@ -45,18 +83,19 @@ def resend(state: RunState, miner: Miner) -> list[Action]:
 
 def _open(state: RunState) -> list[Action]:
     actions: list[Action] = []
-    thinnest = min(len(state.ready_members(stage)) for stage in range(state.spec.model.stages))
-    limit = thinnest * state.spec.swarm.live_per_replica
+    index = state.index
+    index.settle(state)
+    if state.draining:
+        return actions
+    limit = choice.window(state)
     stages = state.spec.model.stages
-    while not state.draining and len(state.batches) < limit and not full(state):
-        batch = Microbatch(
-            state.next_batch, state.epoch, state.now, [None] * stages, [None] * stages, asked_at=state.now
-        )
+    while len(state.batches) < limit and not full(state):
+        batch = Microbatch(state.next_batch, state.epoch, state.now, [None] * stages, [None] * stages)
         state.next_batch += 1
         state.opened += 1
         state.opened_total += 1
         state.batches[batch.id] = batch
-        actions.append(PublishBatch(batch.id))
+        actions.append(ask(state, batch))
     return actions
 
 
@@ -68,41 +107,23 @@ def full(state: RunState) -> bool:
     swarm = state.spec.swarm
     if state.opened < swarm.epoch_batches:
         return False
-    ready = [miner for miner in state.miners.values() if state.ready(miner)]
-    return bool(ready) and sum(m.batches >= swarm.min_batches for m in ready) >= swarm.quorum * len(ready)
+    index = state.index
+    return index.ready > 0 and index.enough >= swarm.quorum * index.ready
 
 
-def _waiting(state: RunState, batch: Microbatch) -> tuple[Op, int] | None:
-    busy = batch.lease is not None or batch.tokens is None or state.now < batch.rest_until
-    return None if busy else batch.next_step()
-
-
-def _taker(state: RunState, batch: Microbatch, op: Op, stage: int) -> Miner | None:
-    members = [miner for miner in state.ready_members(stage) if state.now >= miner.rest_until]
-    tried = batch.tried.get((op, stage), [])
-    if op == "backward":
-        made = batch.forward[stage]
-        keeper = [miner for miner in members if made is not None and miner.hotkey == made.hotkey]
-        if keeper and keeper[0].hotkey not in tried:
-            free = len(keeper[0].leases) < state.spec.swarm.leases_per_miner
-            return keeper[0] if free else None
-    fresh = [miner for miner in members if miner.hotkey not in tried] or members
-    free_members = [miner for miner in fresh if len(miner.leases) < state.spec.swarm.leases_per_miner]
-    if not free_members:
-        return None
-    if op != "backward":
-        batch.propensity.append(1 / len(free_members))
-    return choose(free_members, state.secret, "route", batch.id, op, stage, batch.attempts)
-
-
-def _give(state: RunState, batch: Microbatch, op: Op, stage: int, miner: Miner) -> Action:
-    deadline = state.now + state.spec.swarm.lease_s
-    lease = Lease(state.next_lease, miner.hotkey, batch.id, op, stage, state.epoch, state.now, deadline)
+def _give(state: RunState, batch: Microbatch, miner: Miner, chance: float = 1.0) -> Action:
+    _, _, op, stage = state.index.where[batch.id]
+    deadline = state.now + patience(state, miner, op)
+    lease = Lease(state.next_lease, miner.hotkey, batch.id, op, stage, state.epoch, state.now, deadline, chance)
     state.next_lease += 1
     state.leases[lease.id] = lease
     miner.leases[lease.id] = None
     batch.lease = lease.id
     batch.hands[miner.hotkey] = None
+    state.index.dues.add(deadline, Due.LEASE, lease.id)
+    state.index.miner(miner.hotkey)
+    state.index.batch(batch.id)
+    state.index.settle(state)
     return _message(state, lease)
 
 
@@ -118,7 +139,15 @@ def published(state: RunState, event: BatchPublished) -> list[Action]:
     batch = state.batches.get(event.batch)
     if batch is not None and batch.tokens is None:
         batch.tokens = event.tokens
+        state.index.batch(batch.id)
     return []
+
+
+def ask(state: RunState, batch: Microbatch) -> PublishBatch:
+    """Have the feed publish, and remember to ask again."""
+    batch.asked_at = state.now
+    state.index.dues.add(state.now + state.spec.swarm.lease_s, Due.TOKENS, batch.id)
+    return PublishBatch(batch.id)
 
 
 def finished(state: RunState, event: LeaseFinished) -> list[Action]:
@@ -126,13 +155,19 @@ def finished(state: RunState, event: LeaseFinished) -> list[Action]:
     lease = state.leases.get(event.lease) or state.expired.get(event.lease)
     if lease is None or lease.hotkey != event.hotkey:
         return [Refuse(event.hotkey, f"receipt for lease {event.lease}", "it is not a lease of yours that is open")]
-    problem = _problem(state, lease, event)
+    problem = receipts.problem(state, lease, event)
     if problem:
         _strike(state, event.hotkey)
         return [*_failed(state, lease), Refuse(event.hotkey, f"receipt for lease {event.lease}", problem)]
     actions: list[Action] = []
+    miner = state.miners.get(event.hotkey)
+    if miner is not None and lease.opened_at >= miner.joined_at:
+        timed(miner, lease.op, service(state, lease, miner))
+        miner.last_receipt_at = state.now
+        state.index.miner(miner.hotkey)
     batch = state.batches.get(lease.batch)
-    if batch is None or batch.next_step() != (lease.op, lease.stage):
+    # An open lease is its microbatch's next step.
+    if batch is None or (batch.lease != lease.id and batch.next_step() != (lease.op, lease.stage)):
         _close(state, lease)
         return [Refuse(event.hotkey, f"receipt for lease {event.lease}", "another replica has already done this step")]
     if batch.lease is not None and batch.lease != lease.id:
@@ -141,49 +176,52 @@ def finished(state: RunState, event: LeaseFinished) -> list[Action]:
         actions.append(WithdrawLease(other.hotkey, other.id, "a late receipt of another replica arrived first"))
     _close(state, lease)
     batch.lease, batch.rest_until = None, 0.0
+    state.index.batch(batch.id)
     output = Output(event.hotkey, event.output)
+    last = lease.op != "forward" and lease.stage == 0
+    if state.complaints:
+        _praise(state, batch, lease)
     if lease.op == "forward":
         batch.forward[lease.stage] = output
+        state.index.hold(output.hotkey, 1)
     else:
         batch.gradient[lease.stage] = output
+        made = batch.forward[lease.stage]
+        if made is not None:
+            state.index.hold(made.hotkey, -1)
+    if lease.op != "backward":
+        batch.chances[lease.stage] = lease.chance
     if lease.op == "loss":
         batch.losses, batch.path = event.losses, batch.pathway()
-    miner = state.miners.get(event.hotkey)
+        batch.propensity = tuple(batch.chances[stage] for stage in range(lease.stage + 1))
     if miner is not None:
         miner.done += 1
         miner.strikes, miner.rest_until = 0, 0.0
-        miner.last_receipt_at = event.at
         miner.inner_step = event.inner_step
+        _report(state, miner)
         miner.seconds = event.seconds if miner.done == 1 else 0.9 * miner.seconds + 0.1 * event.seconds
         if lease.op != "forward" and lease.opened_at >= miner.joined_at:
             # Work of an earlier process is credited, but it is not in what this one will commit.
             miner.batches += 1
-    return actions + (_retire(state, batch) if batch.next_step() is None else [])
+    whole = last and batch.next_step() is None
+    return actions + (_retire(state, batch) if whole else [])
 
 
-def _problem(state: RunState, lease: Lease, event: LeaseFinished) -> str:
-    """Why a receipt cannot be right, or nothing."""
-    last = lease.op != "forward" and lease.stage == 0
-    if (event.output is None) != last:
-        return "the head's backward pass has no output" if last else "the receipt names no output"
-    if event.output is not None and not 0 < event.output.nbytes <= state.spec.swarm.max_blob_bytes:
-        return f"an output of {event.output.nbytes} bytes is outside the limits"
-    if lease.op == "loss" and len(event.losses) != state.spec.train.microbatch:
-        return f"{len(event.losses)} losses for {state.spec.train.microbatch} samples"
-    if not all(0 <= loss < 1e4 for loss in event.losses):
-        return "a loss is negative, huge or not a number"
-    if not 0 <= event.seconds < 1e6:
-        return "the seconds are negative, huge or not a number"
-    if not 0 <= event.inner_step < 1 << 40:
-        return "the inner step is negative or huge"
-    return ""
+def _praise(state: RunState, batch: Microbatch, lease: Lease) -> None:
+    """Whoever made the inputs of a step that is done has served them."""
+    makers = [batch.forward[lease.stage - 1]] if lease.stage else []
+    if lease.op == "backward":
+        makers.append(batch.gradient[lease.stage + 1])
+    for output in makers:
+        if output is not None:
+            trust.praise(state, lease.hotkey, output.hotkey)
 
 
 def _retire(state: RunState, batch: Microbatch) -> list[Action]:
     """Every reader has confirmed its writer by now: credit all passes of this microbatch, once."""
     stages = state.spec.model.stages
     for stage in range(stages):
-        whole = state.spec.model.flops_share(stage) * stages
+        whole = state.index.shares[stage]
         backward = batch.gradient[stage]
         assert backward is not None
         forward = batch.forward[stage] if stage < stages - 1 else backward
@@ -192,14 +230,19 @@ def _retire(state: RunState, batch: Microbatch) -> list[Action]:
             state.volume[output.hotkey] = state.volume.get(output.hotkey, 0.0) + whole * share
             if output.blob is not None:
                 state.bytes_activations += output.blob.nbytes
-    state.samples.append(Sample(batch.path, fsum(batch.losses) / len(batch.losses)))
+    state.samples.append(Sample(batch.path, fsum(batch.losses) / len(batch.losses), batch.propensity))
     state.reports[-1].microbatches += 1
+    age = state.now - batch.opened_at
+    state.age = state.age + NEWEST * (age - state.age) if state.age else age
     return _forget(state, batch)
 
 
 def _forget(state: RunState, batch: Microbatch) -> list[Action]:
     """Whoever ever worked on it may hold a graph or a blob of it, also where another's output was taken."""
     del state.batches[batch.id]
+    state.index.batch(batch.id)
+    for hotkey in batch.holders():
+        state.index.hold(hotkey, -1)
     hands = [Forget(hotkey, batch.id) for hotkey in batch.hands if hotkey in state.miners]
     return [*hands, ForgetBatch(batch.id)]
 
@@ -233,12 +276,25 @@ def _unmake(state: RunState, batch: Microbatch, lease: Lease, digest: str) -> li
     for outputs, stage, op in sources:
         output = outputs[stage]
         if output is not None and output.blob is not None and output.blob.digest == digest:
-            outputs[stage] = None
+            trust.complain(state, lease.hotkey, output.hotkey)
+            _drop_output(state, batch, outputs, stage)
             _tried(batch, op, stage, output.hotkey)
     if batch.tokens is not None and batch.tokens.digest == digest:
-        batch.tokens, batch.asked_at = None, state.now
-        return [PublishBatch(batch.id)]
+        batch.tokens = None
+        return [ask(state, batch)]
     return []
+
+
+def _drop_output(state: RunState, batch: Microbatch, outputs: list[Output | None], stage: int) -> None:
+    """Clear an output, so that its maker's step comes back."""
+    before = batch.holders()
+    outputs[stage] = None
+    after = batch.holders()
+    for hotkey in before:
+        state.index.hold(hotkey, -1)
+    for hotkey in after:
+        state.index.hold(hotkey, 1)
+    state.index.batch(batch.id)
 
 
 def _failed(state: RunState, lease: Lease) -> list[Action]:
@@ -250,6 +306,8 @@ def _failed(state: RunState, lease: Lease) -> list[Action]:
     batch.lease = None
     batch.attempts += 1
     batch.rest_until = state.now + _rest(state, batch.attempts)
+    state.index.wakes.add(batch.rest_until, Due.PAUSE, batch.id)
+    state.index.batch(batch.id)
     _tried(batch, lease.op, lease.stage, lease.hotkey)
     if batch.attempts < MAX_ATTEMPTS:
         return []
@@ -269,6 +327,8 @@ def _strike(state: RunState, hotkey: str) -> None:
     if miner is not None:
         miner.strikes += 1
         miner.rest_until = state.now + _rest(state, miner.strikes)
+        state.index.wakes.add(miner.rest_until, Due.REST, hotkey)
+        state.index.miner(hotkey)
 
 
 def _rest(state: RunState, failures: int) -> float:
@@ -276,10 +336,19 @@ def _rest(state: RunState, failures: int) -> float:
     return 0.0 if failures < 2 else min(state.spec.swarm.lease_s, 2.0 ** (failures - 2))
 
 
-def given_up(state: RunState) -> dict[str, str]:
-    """Whose seat goes to somebody else, and why."""
-    reason = f"{MAX_STRIKES} leases in a row failed or ran late; look at the miner's log and join again"
-    return {miner.hotkey: reason for miner in state.miners.values() if miner.strikes >= MAX_STRIKES}
+def given_up(miner: Miner) -> str:
+    """Why its seat goes to somebody else, or nothing."""
+    if miner.strikes < MAX_STRIKES:
+        return ""
+    return f"{MAX_STRIKES} leases in a row failed or ran late; look at the miner's log and join again"
+
+
+def _report(state: RunState, miner: Miner) -> None:
+    """Where the miner stands in the learning-rate schedule, for those who join later."""
+    state.steps.pop(miner.hotkey, None)
+    state.steps[miner.hotkey] = miner.inner_step
+    if len(state.steps) > MAX_STEPS:
+        del state.steps[next(iter(state.steps))]
 
 
 def _close(state: RunState, lease: Lease) -> None:
@@ -288,23 +357,34 @@ def _close(state: RunState, lease: Lease) -> None:
     miner = state.miners.get(lease.hotkey)
     if miner is not None:
         miner.leases.pop(lease.id, None)
+        state.index.miner(lease.hotkey)
 
 
 def expire(state: RunState) -> list[Action]:
     """Take back every lease whose deadline has passed; its work may still arrive late. Ask again for lost tokens."""
     actions: list[Action] = []
-    for lease in [lease for lease in state.leases.values() if lease.deadline <= state.now]:
-        _strike(state, lease.hotkey)
-        actions += _failed(state, lease)
-        _remember(state, lease)
-        actions.append(
-            WithdrawLease(lease.hotkey, lease.id, "the deadline has passed; late work is taken while needed")
-        )
-    for batch in state.batches.values():
-        if batch.tokens is None and state.now >= batch.asked_at + state.spec.swarm.lease_s:
-            batch.asked_at = state.now
-            actions.append(PublishBatch(batch.id))
+    for _, kind, key in state.index.dues.pop(state.now):
+        number = int(key)
+        if kind == Due.LEASE:
+            lease = state.leases.get(number)
+            if lease is not None and lease.deadline <= state.now:
+                actions += _expire_lease(state, lease)
+            continue
+        batch = state.batches.get(number)
+        if batch is not None and batch.tokens is None and state.now >= batch.asked_at + state.spec.swarm.lease_s:
+            actions.append(ask(state, batch))
     return actions
+
+
+def _expire_lease(state: RunState, lease: Lease) -> list[Action]:
+    miner = state.miners.get(lease.hotkey)
+    if miner is not None:
+        overran(miner, lease.op, state.now - lease.opened_at)
+    _strike(state, lease.hotkey)
+    actions = _failed(state, lease)
+    _remember(state, lease)
+    reason = "the deadline has passed; late work is taken while needed"
+    return [*actions, WithdrawLease(lease.hotkey, lease.id, reason)]
 
 
 def release(state: RunState, miner: Miner) -> list[Action]:

@@ -8,7 +8,14 @@ from enum import Enum
 from iota_subnet.core.actions import Op
 from iota_subnet.core.clasp import Effect, Sample
 from iota_subnet.core.events import Manifest, ShardRef
+from iota_subnet.core.index import Index
 from iota_subnet.spec import BlobRef, RunSpec
+
+#: A miner that fails so many leases in a row, with nothing done in between, has something wrong with it.
+MAX_STRIKES = 12
+
+#: How often a seat is offered before it goes to somebody else.
+TRIES = 3
 
 
 class Phase(str, Enum):
@@ -24,7 +31,10 @@ class Phase(str, Enum):
 
 @dataclass(slots=True)
 class Miner:
-    """A hotkey with a seat. It may work when its channel is open and it holds the epoch's manifest."""
+    """A hotkey with a seat. It may work when its channel is open and it holds the epoch's manifest.
+
+    `slot` is its number within its stage: the lowest that nobody else had when it was seated.
+    """
 
     hotkey: str
     boot: str
@@ -32,6 +42,7 @@ class Miner:
     axon: str = ""
     data_url: str = ""
     stage: int = -1
+    slot: int = -1
     connected: bool = False
     away_since: float = 0.0
     installed: int = -1
@@ -42,6 +53,7 @@ class Miner:
     leases: dict[int, None] = field(default_factory=dict)
     done: int = 0
     seconds: float = 0.0
+    pace: dict[Op, float] = field(default_factory=dict)
     inner_step: int = 0
     last_receipt_at: float = 0.0
     strikes: int = 0
@@ -60,7 +72,8 @@ class Output:
 class Microbatch:
     """A few samples on their way. `forward[s]` feeds stage s + 1; `gradient[s]` feeds stage s - 1.
 
-    `path` is who led to the loss, kept because an activation may be made anew after it.
+    `path` is who led to the loss, kept because an activation may be made anew after it; `propensity` how likely each
+    of them was to be drawn, `chances` that of whoever made what is there now, by stage.
     `hands` is whoever held a lease.
     """
 
@@ -78,18 +91,27 @@ class Microbatch:
     rest_until: float = 0.0
     hands: dict[str, None] = field(default_factory=dict)
     tried: dict[tuple[Op, int], list[str]] = field(default_factory=dict)
-    propensity: list[float] = field(default_factory=list)
+    chances: dict[int, float] = field(default_factory=dict)
+    propensity: tuple[float, ...] = ()
 
     def next_step(self) -> tuple[Op, int] | None:
         """The one thing to do next, derived from what is there: clear an output and its maker's step comes back."""
         tail = len(self.gradient) - 1
-        for stage in range(tail):
-            if self.forward[stage] is None:
+        stage = 0
+        for output in self.forward:
+            if output is None and stage < tail:
                 return "forward", stage
-        for stage in range(tail, -1, -1):
-            if self.gradient[stage] is None:
+            stage += 1
+        for output in reversed(self.gradient):
+            stage -= 1
+            if output is None:
                 return ("loss" if stage == tail else "backward"), stage
         return None
+
+    def holders(self) -> list[str]:
+        """Who holds a graph of this microbatch, whose backward pass is still to come."""
+        pairs = zip(self.forward, self.gradient, strict=True)
+        return [made.hotkey for made, back in pairs if made is not None and back is None]
 
     def inputs(self, op: Op, stage: int) -> tuple[BlobRef, ...]:
         """The blobs a step reads, in the order in which `GiveLease` names them."""
@@ -124,6 +146,7 @@ class Lease:
     epoch: int
     opened_at: float
     deadline: float
+    chance: float = 1.0
 
 
 @dataclass(slots=True)
@@ -150,7 +173,8 @@ class Shard:
 class StageMerge:
     """One stage's merge: who may commit, what was committed, the shards.
 
-    `gone` names who committed and then lost its process: what it made may still be had, its duties are over.
+    `gone` names who committed and then lost its process: what it made may still be had, its duties are over. `left`
+    are the shards without an accepted result.
     """
 
     stage: int
@@ -159,6 +183,7 @@ class StageMerge:
     commits: dict[str, tuple[int, tuple[BlobRef, ...]]] = field(default_factory=dict)
     shards: list[Shard] = field(default_factory=list)
     gone: dict[str, None] = field(default_factory=dict)
+    left: dict[int, None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -182,8 +207,17 @@ class Fault:
 
 
 @dataclass(slots=True)
+class Complaints:
+    """Which readers could not get what a miner serves, how often, and which could; since when."""
+
+    since: float
+    failed: dict[str, int] = field(default_factory=dict)
+    served: dict[str, None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class EpochReport:
-    """What one epoch came to."""
+    """What one epoch came to. `returned` are stages whose new state was lost and that went back to the last copy."""
 
     epoch: int
     started_at: float
@@ -197,6 +231,7 @@ class EpochReport:
     twin_disagreements: int = 0
     recomputed: int = 0
     replicas_identical: bool = True
+    returned: list[int] = field(default_factory=list)
     effects: dict[str, Effect] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     weights_set: str = ""
@@ -204,7 +239,13 @@ class EpochReport:
 
 @dataclass(slots=True)
 class RunState:
-    """All of it. Dicts keep insertion order and nothing iterates over a set, so a replay agrees to the bit."""
+    """All of it. Dicts keep insertion order and nothing iterates over a set, so a replay agrees to the bit.
+
+    `index` holds no facts: it is derived from the rest. `steps` are the last reports of the inner step, by hotkey;
+    `line` says
+    who waits for a seat and when it last asked; `banned` until when and why (see `trust`). `safe` are the manifests
+    that the validator holds (see `safety`); `age` is how long a microbatch takes from its opening to its retirement.
+    """
 
     spec: RunSpec
     secret: str = ""
@@ -217,6 +258,10 @@ class RunState:
     draining: bool = False
     waiting_for: str = "the run has not started"
     miners: dict[str, Miner] = field(default_factory=dict)
+    line: dict[str, float] = field(default_factory=dict)
+    banned: dict[str, tuple[float, str]] = field(default_factory=dict)
+    complaints: dict[str, Complaints] = field(default_factory=dict)
+    convicted: dict[str, str] = field(default_factory=dict)
     registered: tuple[str, ...] | None = None
     batches: dict[int, Microbatch] = field(default_factory=dict)
     leases: dict[int, Lease] = field(default_factory=dict)
@@ -225,10 +270,15 @@ class RunState:
     next_lease: int = 0
     opened: int = 0
     lost: int = 0
+    age: float = 0.0
     opened_total: int = 0
     volume: dict[str, float] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
     manifests: list[Manifest] = field(default_factory=list)
+    safe: list[Manifest] = field(default_factory=list)
+    forlorn: dict[int, float] = field(default_factory=dict)
+    returned: dict[int, int] = field(default_factory=dict)
+    digests: dict[int, dict[int, dict[str, None]]] = field(default_factory=dict)
     merges: list[StageMerge] = field(default_factory=list)
     parts: dict[str, list[Part]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
@@ -236,10 +286,16 @@ class RunState:
     first_eval_loss: float | None = None
     bytes_activations: int = 0
     bytes_merge: int = 0
+    steps: dict[str, int] = field(default_factory=dict)
+    index: Index = field(default_factory=Index, compare=False, repr=False)
 
     def ready(self, miner: Miner) -> bool:
         """Whether a miner may be given work now."""
         return miner.connected and miner.stage >= 0 and miner.installed == self.epoch
+
+    def hopeless(self, miner: Miner) -> bool:
+        """Whether its seat goes to somebody else at the next tick."""
+        return miner.strikes >= MAX_STRIKES or miner.assign_tries >= TRIES
 
     def members(self, stage: int) -> list[Miner]:
         """Miners with a seat in `stage`, connected or only briefly away."""

@@ -1,9 +1,9 @@
 from collections import Counter
 
 from iota_subnet.core.actions import AssignLayer, GiveLease, Refuse
-from iota_subnet.core.assignment import TRIES, seat
+from iota_subnet.core.assignment import seat
 from iota_subnet.core.events import EffectFailed, Manifest, MinerJoined, MinerLeft, StageInstalled
-from iota_subnet.core.state import Miner, Phase, RunState
+from iota_subnet.core.state import TRIES, Miner, Phase, RunState
 from iota_subnet.spec import ModelSpec, RunSpec
 
 from .bench import Bench
@@ -93,9 +93,8 @@ def test_a_seat_lost_with_open_leases_hands_the_leases_on() -> None:
 
 def test_a_joiner_is_told_the_median_inner_step_of_its_peers() -> None:
     state = RunState(RunSpec(model=ModelSpec(stages=1)), manifests=[Manifest(0, 0, ())])
-    for index, step in enumerate((90, 100, 10**9)):
-        peer = Miner(f"m{index}", "boot", 0.0, stage=0, done=5, inner_step=step)
-        state.miners[peer.hotkey] = peer
+    state.steps = {"m0": 90, "m1": 100, "m2": 10**9, "new": 7}
+    state.index.rebuild(state)
     newcomer = Miner("new", "boot", 0.0)
     state.miners["new"] = newcomer
     (action,) = seat(state, newcomer)

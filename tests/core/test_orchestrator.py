@@ -150,7 +150,7 @@ def test_who_joins_and_never_connects_is_forgotten() -> None:
 def test_seats_are_bounded() -> None:
     bench = Bench(stages=1, seats=2, max_miners=2)
     bench.send(events.MinerJoined(at=bench.now, hotkey="third", boot="0"))
-    assert "seats are taken" in bench.got(Refuse, "third")[0].reason and len(bench.state.miners) == 2
+    assert "number 1 in the line" in bench.got(Refuse, "third")[0].reason and len(bench.state.miners) == 2
 
 
 def test_only_registered_hotkeys_have_seats() -> None:

@@ -183,3 +183,13 @@ def test_leases_stand_still_while_the_validator_is_down() -> None:
     bench.connect("m0")
     bench.finish(bench.given()[0])
     assert bench.state.reports[-1].microbatches == 1 and bench.state.batches
+
+
+def test_a_run_may_end_with_a_replica_that_has_not_installed() -> None:
+    # Its passes are over with the epoch, and what is derived from them too (seed 113).
+    bench = Bench(stages=1, seats=2, epochs=1, epoch_batches=20, install_s=5.0).train().commit_all().merge_all()
+    bench.state.miners["m1"].batches = 9
+    bench.state.index.rebuild(bench.state)
+    bench.install("m0", 1)
+    bench.wait(6.0)
+    assert bench.state.phase is Phase.DONE

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
-from typing import Any
 
 import pytest
 
-from iota_subnet.core import assignment, draw, merge, phases, routing, scoring
+from iota_subnet.core import assignment, balance, draw, merge, phases, routing, safety, scoring
 from iota_subnet.core.actions import Action
 from iota_subnet.core.events import LeaseFinished, ShardRecomputed
 from iota_subnet.core.state import Fault, Lease, Microbatch, Miner, Phase, RunState, Shard, StageMerge
@@ -24,7 +23,7 @@ SLOW = Plan(22, stages=2, miners=4, traits={0: Trait(seconds=7.0)})
 LIAR = Plan(23, stages=1, miners=3, traits={0: Trait(lies_in_reduce=True)})
 BROKEN = Plan(24, stages=1, miners=2, latency=0.0, traits={0: Trait(fails_all=True), 1: Trait(seconds=3.0)})
 DEAF = Plan(25, stages=2, miners=4, auditor_loss=0.6, traits={0: Trait(lies_in_reduce=True)})
-CRASH = Plan(26, stages=2, miners=4, incidents=((6.0, "crash", 0), (9.0, "crash", 1)))
+CRASH = Plan(26, stages=2, miners=4, incidents=((4.5, "crash", 0), (5.5, "crash", 1)))
 MUFFLED = Plan(27, stages=2, miners=4, loss=0.15)
 FORGETFUL = Plan(28, stages=2, miners=4, token_loss=0.3)
 ORPHAN = Plan(
@@ -116,12 +115,7 @@ def work_without_the_manifest(patch: Patch) -> None:
 
 def chance_from_outside(patch: Patch) -> None:
     ticker = count()
-    right = draw.choose
-
-    def wrong(items: Any, *label: object) -> Any:
-        return right(items, next(ticker), *label)
-
-    patch.setattr(routing, "choose", wrong)
+    patch.setattr(routing, "digest", lambda *label: draw.digest(next(ticker), *label))
 
 
 def no_rest_after_failure(patch: Patch) -> None:
@@ -161,6 +155,7 @@ def receipts_count_for_ever(patch: Patch) -> None:
 
 def a_lost_manifest_stays_lost(patch: Patch) -> None:
     patch.setattr(merge, "_homeless", lambda state, stage, shard: False)
+    patch.setattr(safety, "watch", lambda state, stages: [])
 
 
 def lost_inputs_are_not_made_again(patch: Patch) -> None:
@@ -184,10 +179,11 @@ def faults_still_pay(patch: Patch) -> None:
 
 def everybody_sits_in_front(patch: Patch) -> None:
     def wrong(state: RunState, miner: Miner) -> list[Action]:
-        miner.stage = 0
+        assignment.take(state, miner, 0)
         return assignment.offer(state, miner)
 
     patch.setattr(assignment, "seat", wrong)
+    patch.setattr(balance, "rescue", lambda state: [])
 
 
 PLANTED: list[tuple[Callable[[Patch], None], Plan]] = [

@@ -1,0 +1,143 @@
+"""The validator's other hands, scripted: feed, auditor, evaluation, chain writer, and the subnet's owner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from iota_subnet.core.actions import Action, Evaluate, ForgetBatch, PublishBatch, PublishScores, RecomputeShard
+from iota_subnet.core.events import (
+    BatchPublished,
+    Evaluated,
+    Manifest,
+    RunStarted,
+    ShardRecomputed,
+    ShardRef,
+    WeightsSet,
+)
+from iota_subnet.sim.miners import reduced_digests
+from iota_subnet.sim.network import tokens_of
+from iota_subnet.sim.plans import Trait
+from iota_subnet.spec import BlobRef
+
+if TYPE_CHECKING:
+    from iota_subnet.sim.world import World
+
+#: How often the owner looks after the subnet, and how long an audit and a transaction take (simulated seconds).
+OWNER_S = 15.0
+AUDIT_S = 0.5
+CHAIN_S = 1.0
+
+
+class Backstage:
+    def __init__(self, world: World) -> None:
+        self.world = world
+        #: When the tokens of a microbatch were last asked for, by the core's clock.
+        self.asked: dict[int, float] = {}
+
+    def birth(self) -> RunStarted:
+        """The first event: the manifests of epoch 0 are the validator's own."""
+        world = self.world
+        sizes = tuple(101 + 36 * stage for stage in range(world.spec.model.stages))
+        manifests = []
+        for stage, size in enumerate(sizes):
+            weights, momentum = (BlobRef(f"init/{what}/{stage}", 4 * size, ("validator",)) for what in "wm")
+            world.network.hold(weights, "validator")
+            world.network.hold(momentum, "validator")
+            manifests.append(Manifest(stage, 0, (ShardRef(0, size, weights, momentum),)))
+        return RunStarted(
+            at=0.0,
+            spec_digest=world.spec.digest(),
+            secret=f"secret {world.plan.seed}",
+            sizes=sizes,
+            manifests=tuple(manifests),
+        )
+
+    def perform(self, action: Action) -> bool:
+        """Whether the action was one of ours."""
+        world, rng = self.world, self.world.rng
+        match action:
+            case PublishBatch():
+                self.asked[action.batch] = world.orchestrator.state.now
+                self._soon(world.plan.latency, lambda: self._publish(action.batch))
+            case ForgetBatch():
+                world.network.forget(tokens_of(action.batch).digest)
+            case RecomputeShard():
+                if rng.random() < world.plan.auditor_loss:
+                    world.counts["auditor"] += 1
+                else:
+                    self._soon(AUDIT_S, lambda: self._recompute(action))
+            case Evaluate():
+                self._soon(world.plan.copy_s, lambda: self._evaluate(action))
+            case PublishScores():
+                self._soon(CHAIN_S, lambda: self._set_weights(action))
+            case _:
+                return False
+        return True
+
+    def _soon(self, seconds: float, act: Callable[[], None]) -> None:
+        """Do it unless the validator dies before: what a process had in hand is gone with it."""
+        world, boot = self.world, self.world.boot
+
+        def run() -> None:
+            if world.up and world.boot == boot:
+                act()
+
+        world.at(world.now + seconds, run)
+
+    def _publish(self, batch: int) -> None:
+        world, tokens = self.world, tokens_of(batch)
+        if world.rng.random() >= world.plan.token_loss:
+            world.network.hold(tokens, "feed")
+        else:
+            world.counts["tokens"] += 1
+        if world.rng.random() >= world.plan.token_loss:
+            world.post(BatchPublished(at=world.clock, batch=batch, tokens=tokens))
+        else:
+            world.counts["tokens"] += 1
+
+    def _evaluate(self, action: Evaluate) -> None:
+        """Needs the bytes, and keeps them: from then on the validator serves the manifest."""
+        network = self.world.network
+        shards = [shard for manifest in action.manifests for shard in manifest.shards]
+        blobs = [blob for shard in shards for blob in (shard.weights, shard.momentum)]
+        if not all(network.can_fetch(blob) for blob in blobs):
+            # A copy that could not be had is tried for again while the process lives.
+            if action.epoch == self.world.orchestrator.state.manifests[0].epoch:
+                self._soon(CHAIN_S, lambda: self._evaluate(action))
+            return
+        for blob in blobs:
+            network.hold(blob, "validator")
+        self.world.post(Evaluated(at=self.world.clock, epoch=action.epoch, loss=3.0))
+
+    def _recompute(self, action: RecomputeShard) -> None:
+        network = self.world.network
+        chosen = tuple(c for c in action.contributions if network.can_fetch(c.blob))
+        digests = reduced_digests(action.base, action.lo, action.hi, chosen)
+        weights, momentum = (BlobRef(name, 4 * (action.hi - action.lo), ("validator",)) for name in digests)
+        network.hold(weights, "validator")
+        network.hold(momentum, "validator")
+        self.world.post(
+            ShardRecomputed(
+                at=self.world.clock,
+                stage=action.stage,
+                epoch=action.epoch,
+                shard=action.shard,
+                weights=weights,
+                momentum=momentum,
+                contributors=tuple(c.hotkey for c in chosen),
+            )
+        )
+
+    def _set_weights(self, action: PublishScores) -> None:
+        self.world.post(WeightsSet(at=self.world.clock, epoch=action.epoch, ok=True, message="set"))
+
+    def owner(self) -> None:
+        """The subnet's owner brings a good miner where a stage has none, so that each regains a live replica."""
+        world, state = self.world, self.world.orchestrator.state
+        for stage in range(world.spec.model.stages):
+            good = [m for m in state.members(stage) if m.connected and world.miners[m.hotkey].good]
+            if not good and len(state.miners) < world.spec.swarm.max_miners:
+                world.counts["owner"] += 1
+                world.connect(world.add_miner(Trait()), True)
+        world.at(world.now + OWNER_S, self.owner)

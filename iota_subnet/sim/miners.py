@@ -1,0 +1,288 @@
+"""Scripted miners: they react to actions as a real one would, in virtual time and without a tensor.
+
+A blob is its digest. What a reducer publishes is a hash of base, slice and contributions, so honest twins agree.
+Bytes are fetched while the machine computes; of the leases that are ready, backward passes go first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from iota_subnet.core.actions import (
+    Action,
+    AssignLayer,
+    Contribution,
+    Duty,
+    FixContributors,
+    Forget,
+    GiveLease,
+    Refuse,
+    SendMergePlan,
+    SetPhase,
+    WithdrawLease,
+)
+from iota_subnet.core.draw import digest
+from iota_subnet.core.events import (
+    Event,
+    LeaseFailed,
+    LeaseFinished,
+    Manifest,
+    ShardFetched,
+    ShardReduced,
+    ShardsCommitted,
+    StageInstalled,
+)
+from iota_subnet.sim.plans import Trait
+from iota_subnet.spec import BlobRef
+
+if TYPE_CHECKING:
+    from iota_subnet.sim.world import World
+
+#: Where an operation's cost stands in `Plan.costs`.
+COST = {"forward": 0, "loss": 1, "backward": 2}
+
+
+def reduced_digests(base: Manifest, lo: int, hi: int, chosen: tuple[Contribution, ...]) -> tuple[str, str]:
+    """The truth about one shard: depends on every input and on nothing else."""
+    inputs = (*(s.weights.digest for s in base.shards), lo, hi, *((c.hotkey, c.weight, c.blob.digest) for c in chosen))
+    return digest("weights", *inputs).hex(), digest("momentum", *inputs).hex()
+
+
+class ScriptedMiner:
+    """One hotkey. `boot` counts its processes; a new one has lost everything that the old one held."""
+
+    def __init__(self, world: World, number: int, trait: Trait) -> None:
+        self.world = world
+        self.number = number
+        self.hotkey = f"miner-{number}"
+        self.trait = trait
+        self.boot = 0
+        self.alive = False
+        self.connected = False
+        self.frozen_until = 0.0
+        self.busy_s = 0.0
+        self.reset()
+
+    def reset(self) -> None:
+        self.stage = -1
+        self.manifest: Manifest | None = None
+        self.computing: GiveLease | None = None
+        self.ready: list[GiveLease] = []
+        self.receipts: dict[int, LeaseFinished] = {}
+        self.running: dict[int, None] = {}
+        self.graphs: dict[int, float] = {}
+        self.committed: tuple[int, tuple[BlobRef, ...]] | None = None
+        self.duties: dict[tuple[int, int], tuple[Duty, Manifest]] = {}
+        self.fixed: dict[tuple[int, int], FixContributors] = {}
+
+    @property
+    def process(self) -> str:
+        """Who holds what this process published."""
+        return f"{self.hotkey}/{self.boot}"
+
+    @property
+    def good(self) -> bool:
+        """Whether its stage can live on it alone."""
+        return self.alive and not (self.trait.fails_all or self.trait.silent or self.trait.wrong_losses)
+
+    def blob(self, nbytes: int, *label: object) -> BlobRef:
+        """Publish some bytes; now and then they are lost before anybody reads them."""
+        ref = BlobRef(digest(self.process, *label).hex(), nbytes, (self.process,))
+        if self.world.rng.random() >= max(self.trait.blob_loss, self.world.plan.blob_loss):
+            self.world.network.hold(ref, self.process)
+        else:
+            self.world.counts["blobs"] += 1
+        return ref
+
+    def send(self, event: Event) -> None:
+        self.world.send_up(self, event)
+
+    def later(self, seconds: float, act: Callable[..., None], *args: object) -> None:
+        """Do something if this very process still lives then; if it is stopped, when it goes on."""
+        boot = self.boot
+
+        def run() -> None:
+            if self.alive and self.boot == boot:
+                if self.frozen_until > self.world.now:
+                    self.world.at(self.frozen_until, run)
+                else:
+                    act(*args)
+
+        self.world.at(self.world.now + seconds, run)
+
+    def take(self, action: Action) -> None:
+        match action:
+            case AssignLayer():
+                self.install(action.manifest)
+            case SetPhase():
+                if action.shards:
+                    self.later(0.2, self.commit, action.epoch, action.shards)
+                if action.manifest is not None:
+                    self.install(action.manifest)
+            case GiveLease():
+                self.work(action)
+            case WithdrawLease():
+                # As a real miner: what has begun is finished, late work may still be taken.
+                pass
+            case SendMergePlan():
+                self.plan(action)
+            case FixContributors():
+                self.fixed[action.epoch, action.shard] = action
+                self.later(0.3, self.reduce, action.epoch, action.shard)
+            case Forget():
+                self.graphs.pop(action.batch, None)
+            case Refuse():
+                if action.what in ("seat", "connection", "installation"):
+                    self.later(2.0, self.world.connect, self, True)
+            case _:
+                raise AssertionError(f"not for a miner: {action}")
+
+    # -- the model ----------------------------------------------------------------------------------------------------
+
+    def install(self, manifest: Manifest) -> None:
+        self.later(0.0 if self.manifest == manifest else 0.5, self.installed, manifest)
+
+    def installed(self, manifest: Manifest) -> None:
+        held = self.manifest
+        if held is not None and held.stage == manifest.stage and held.epoch > manifest.epoch:
+            return
+        blobs = [blob for shard in manifest.shards for blob in (shard.weights, shard.momentum)]
+        if held != manifest and not all(self.world.network.can_fetch(blob, self.hotkey) for blob in blobs):
+            return
+        self.stage, self.manifest = manifest.stage, manifest
+        state = digest("state", *(blob.digest for blob in blobs)).hex()
+        self.send(StageInstalled(at=0.0, hotkey=self.hotkey, stage=manifest.stage, epoch=manifest.epoch, digest=state))
+
+    def commit(self, epoch: int, shards: int) -> None:
+        if self.committed is None or self.committed[0] != epoch:
+            blobs = tuple(self.blob(8, "pseudo-gradient", epoch, index) for index in range(shards))
+            self.committed = epoch, blobs
+        self.send(ShardsCommitted(at=0.0, hotkey=self.hotkey, stage=self.stage, epoch=epoch, shards=self.committed[1]))
+
+    # -- leases -------------------------------------------------------------------------------------------------------
+
+    def work(self, lease: GiveLease) -> None:
+        if lease.lease in self.receipts:
+            self.send(self.receipts[lease.lease])
+            return
+        if self.trait.silent or lease.lease in self.running:
+            self.world.counts["silent"] += self.trait.silent
+            return
+        if self.trait.fails_all or lease.stage != self.stage:
+            self.world.counts["broken"] += self.trait.fails_all
+            self.fail(lease, "work", "", "oom" if self.trait.fails_all else "this is not my stage")
+            return
+        self.running[lease.lease] = None
+        self.later(self.world.network.fetch_s(lease.inputs, self), self.fetched, lease)
+
+    def fail(self, lease: GiveLease, kind: str, digest_: str, reason: str) -> None:
+        self.send(
+            LeaseFailed(
+                at=0.0,
+                hotkey=self.hotkey,
+                lease=lease.lease,
+                kind="input" if kind == "input" else "work",
+                digest=digest_,
+                reason=reason,
+            )
+        )
+
+    def fetched(self, lease: GiveLease) -> None:
+        for blob in lease.inputs:
+            if not self.world.network.can_fetch(blob, self.hotkey):
+                self.running.pop(lease.lease, None)
+                self.fail(lease, "input", blob.digest, "404")
+                return
+        self.ready.append(lease)
+        self.start()
+
+    def start(self) -> None:
+        """Compute the next lease, if the machine is free."""
+        if self.computing is not None or not self.ready:
+            return
+        lease = min(self.ready, key=lambda ready: (ready.op != "backward", ready.lease))
+        self.ready.remove(lease)
+        self.computing = lease
+        seconds = self.trait.seconds * self.world.plan.costs[COST[lease.op]]
+        if lease.op == "backward" and not self.has_graph(lease.batch):
+            self.world.counts["recomputed_graph"] += 1
+            seconds += self.trait.seconds * self.world.plan.costs[0]
+        self.busy_s += seconds
+        self.later(seconds, self.finish, lease, seconds)
+
+    def has_graph(self, batch: int) -> bool:
+        """Whether the forward pass is still kept, and not stale."""
+        made = self.graphs.pop(batch, None)
+        stale = self.world.plan.stale_s
+        return made is not None and not (stale and self.world.now > made + stale)
+
+    def keep_graph(self, batch: int) -> None:
+        self.graphs[batch] = self.world.now
+        while self.trait.graphs and len(self.graphs) > self.trait.graphs:
+            del self.graphs[next(iter(self.graphs))]
+
+    def finish(self, lease: GiveLease, seconds: float) -> None:
+        self.computing = None
+        self.running.pop(lease.lease, None)
+        if lease.op == "forward":
+            self.keep_graph(lease.batch)
+        last = lease.op != "forward" and lease.stage == 0
+        output = None
+        if not last:
+            output = self.blob(self.world.plan.blob_bytes, lease.op, lease.batch, lease.stage, lease.lease)
+        losses: tuple[float, ...] = (3.0, 3.0) if lease.op == "loss" else ()
+        if lease.op == "loss" and self.trait.wrong_losses:
+            self.world.counts["losses"] += 1
+            losses = self.world.rng.choice([(3.0,), (float("nan"), 3.0), (-1.0, 3.0), (1e9, 1.0)])
+        receipt = LeaseFinished(
+            at=0.0, hotkey=self.hotkey, lease=lease.lease, output=output, losses=losses, seconds=seconds, inner_step=0
+        )
+        self.receipts[lease.lease] = receipt
+        self.send(receipt)
+        if self.trait.dropout and self.world.rng.random() < self.trait.dropout:
+            self.world.drop_out(self)
+        self.start()
+
+    # -- merge --------------------------------------------------------------------------------------------------------
+
+    def plan(self, action: SendMergePlan) -> None:
+        if self.manifest is None or self.manifest.stage != action.stage:
+            return
+        for duty in action.duties:
+            self.duties[action.epoch, duty.shard] = duty, self.manifest
+            have = tuple(c.hotkey for c in duty.contributions if self.world.network.can_fetch(c.blob, self.hotkey))
+            if self.trait.hides_peers:
+                self.world.counts["hider"] += 1
+                have = (self.hotkey,)
+            report = ShardFetched(
+                at=0.0, hotkey=self.hotkey, stage=action.stage, epoch=action.epoch, shard=duty.shard, have=have
+            )
+            self.later(0.2, self.send, report)
+            self.later(0.3, self.reduce, action.epoch, duty.shard)
+
+    def reduce(self, epoch: int, shard: int) -> None:
+        """Needs both the duty and the fixed contributors, in whatever order they came."""
+        if (epoch, shard) not in self.duties or (epoch, shard) not in self.fixed:
+            return
+        (duty, base), fixed = self.duties[epoch, shard], self.fixed[epoch, shard]
+        chosen = tuple(c for c in duty.contributions if c.hotkey in fixed.contributors)
+        weights, momentum = reduced_digests(base, duty.lo, duty.hi, chosen)
+        if self.trait.lies_in_reduce:
+            # Liars do not conspire: each has a lie of its own. Against pairs that do, nothing but the salt helps.
+            self.world.counts["liar"] += 1
+            weights = f"lie/{self.number}/{weights}"
+        refs = [BlobRef(name, 4 * (duty.hi - duty.lo), (self.process,)) for name in (weights, momentum)]
+        for ref in refs:
+            self.world.network.hold(ref, self.process)
+        self.send(
+            ShardReduced(
+                at=0.0,
+                hotkey=self.hotkey,
+                stage=fixed.stage,
+                epoch=epoch,
+                shard=shard,
+                weights=refs[0],
+                momentum=refs[1],
+            )
+        )

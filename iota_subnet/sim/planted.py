@@ -1,0 +1,243 @@
+"""Bugs planted in the core on purpose, and how many seeds the simulator needs to find each.
+
+A net that catches nothing proves nothing: `benchmarks/simulate.py --planted` prints the table of docs/simulate.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, Protocol
+
+from iota_subnet.core import draw, merge, phases, routing, scoring
+from iota_subnet.core.actions import Action
+from iota_subnet.core.events import LeaseFinished, ShardRecomputed
+from iota_subnet.core.orchestrator import Orchestrator
+from iota_subnet.core.state import Fault, Lease, Microbatch, Phase, RunState, Shard, StageMerge
+from iota_subnet.sim import storms
+from iota_subnet.sim.runs import play
+from iota_subnet.spec import shard_bounds
+
+
+class Patch(Protocol):
+    """Changes a module or a dict for a while; pytest's `monkeypatch` is one too."""
+
+    def setattr(self, target: Any, name: str, value: Any, /) -> None: ...
+
+    def setitem(self, dic: Any, name: Any, value: Any, /) -> None: ...
+
+
+class _Patches:
+    def __init__(self) -> None:
+        self.undo: list[Callable[[], None]] = []
+
+    def setattr(self, target: Any, name: str, value: Any, /) -> None:
+        before = getattr(target, name)
+        self.undo.append(lambda: setattr(target, name, before))
+        setattr(target, name, value)
+
+    def setitem(self, dic: Any, name: Any, value: Any, /) -> None:
+        before = dic[name]
+        self.undo.append(lambda: dic.__setitem__(name, before))
+        dic[name] = value
+
+
+@contextmanager
+def planted(bug: Callable[[Patch], None]) -> Iterator[None]:
+    """The core with a bug, inside the block."""
+    patches = _Patches()
+    try:
+        bug(patches)
+        yield
+    finally:
+        for undo in reversed(patches.undo):
+            undo()
+
+
+def seeds_needed(bug: Callable[[Patch], None], most: int, miners: int = 8, stages: int = 2) -> tuple[int, str]:
+    """How many seeds were played until one failed, and how it failed; 0 if `most` were not enough.
+
+    A seed counts only if it is well without the bug: it is the bug that is caught.
+    """
+    for seed in range(most):
+        plan = storms.draw(seed, miners, stages, 2, 12, tuple(storms.FAULTS))
+        with planted(bug):
+            violation = play(plan).violation
+        if violation and not play(plan).violation:
+            return seed + 1, violation
+    return 0, ""
+
+
+def credit_twice(patch: Patch) -> None:
+    right = routing._retire
+
+    def wrong(state: RunState, batch: Microbatch) -> list[Action]:
+        actions = right(state, batch)
+        state.volume[batch.path[0]] += 0.5
+        return actions
+
+    patch.setattr(routing, "_retire", wrong)
+
+
+def leases_never_expire(patch: Patch) -> None:
+    patch.setattr(routing, "expire", lambda state: [])
+
+
+def twins_are_not_compared(patch: Patch) -> None:
+    right = merge.settle
+
+    def wrong(state: RunState, stage: StageMerge, shard: Shard) -> list[Action]:
+        if shard.results and shard.accepted is None:
+            merge._accept(shard, *next(iter(shard.results.values())))
+        return right(state, stage, shard)
+
+    patch.setattr(merge, "settle", wrong)
+
+
+def dropped_in_silence(patch: Patch) -> None:
+    right = routing._failed
+
+    def wrong(state: RunState, lease: Lease) -> list[Action]:
+        actions = right(state, lease)
+        state.batches.pop(lease.batch, None)
+        return actions
+
+    patch.setattr(routing, "_failed", wrong)
+
+
+def coverage_gap(patch: Patch) -> None:
+    patch.setattr(merge, "shard_bounds", lambda size, shards: shard_bounds(size - 1, shards))
+
+
+def all_reducers_are_blamed(patch: Patch) -> None:
+    right = merge.recomputed
+
+    def wrong(state: RunState, event: ShardRecomputed) -> list[Action]:
+        for hotkey in state.merges[event.stage].shards[event.shard].results:
+            state.faults.append(Fault(event.at, state.epoch, hotkey, "was there"))
+        return right(state, event)
+
+    patch.setattr(merge, "recomputed", wrong)
+
+
+def liars_go_free(patch: Patch) -> None:
+    right = merge.recomputed
+
+    def wrong(state: RunState, event: ShardRecomputed) -> list[Action]:
+        actions = right(state, event)
+        state.faults.clear()
+        return actions
+
+    patch.setattr(merge, "recomputed", wrong)
+
+
+def commit_waits_for_the_dead(patch: Patch) -> None:
+    def wrong(state: RunState) -> list[Action]:
+        if any(hotkey not in stage.commits for stage in state.merges for hotkey in stage.eligible):
+            return []
+        return phases._commit(state)
+
+    patch.setitem(phases._STEPS, Phase.COMMIT, wrong)
+    patch.setattr(merge, "release", lambda state, miner: [])
+
+
+def work_for_the_absent(patch: Patch) -> None:
+    patch.setattr(RunState, "ready", lambda self, miner: miner.stage >= 0 and miner.installed == self.epoch)
+
+
+def work_without_the_manifest(patch: Patch) -> None:
+    patch.setattr(RunState, "ready", lambda self, miner: miner.connected and miner.stage >= 0)
+
+
+def chance_from_outside(patch: Patch) -> None:
+    ticker = count()
+    patch.setattr(routing, "digest", lambda *label: draw.digest(next(ticker), *label))
+
+
+def no_rest_after_failure(patch: Patch) -> None:
+    # As the core was first written: an instant failure is given again in the same instant.
+    patch.setattr(routing, "_rest", lambda state, failures: 0.0)
+
+
+def the_auditor_is_asked_once(patch: Patch) -> None:
+    patch.setattr(merge, "resend_recomputes", lambda state, older=0.0: [])
+
+
+def the_feed_is_asked_once(patch: Patch) -> None:
+    right = routing.expire
+
+    def wrong(state: RunState) -> list[Action]:
+        return [action for action in right(state) if type(action).__name__ != "PublishBatch"]
+
+    patch.setattr(routing, "expire", wrong)
+
+
+def the_gone_keep_their_leases(patch: Patch) -> None:
+    patch.setattr(routing, "release", lambda state, miner: [])
+
+
+def receipts_count_for_ever(patch: Patch) -> None:
+    right = routing.finished
+
+    def wrong(state: RunState, event: LeaseFinished) -> list[Action]:
+        lease = state.leases.get(event.lease)
+        actions = right(state, event)
+        if lease is not None:
+            state.leases[lease.id] = lease
+        return actions
+
+    patch.setattr(routing, "finished", wrong)
+
+
+def a_lost_manifest_stays_lost(patch: Patch) -> None:
+    patch.setattr(merge, "_homeless", lambda state, stage, shard: False)
+
+
+def lost_inputs_are_not_made_again(patch: Patch) -> None:
+    patch.setattr(routing, "_unmake", lambda state, batch, lease, digest: [])
+
+
+def nobody_is_told_why(patch: Patch) -> None:
+    right = phases.advance
+
+    def wrong(state: RunState) -> list[Action]:
+        actions = right(state)
+        state.waiting_for = "" if state.draining else state.waiting_for
+        return actions
+
+    patch.setattr(phases, "advance", wrong)
+
+
+def faults_still_pay(patch: Patch) -> None:
+    patch.setattr(scoring, "score", lambda state, hotkey: sum(p.volume for p in state.parts.get(hotkey, [])))
+
+
+def who_comes_back_is_told_nothing(patch: Patch) -> None:
+    patch.setattr(Orchestrator, "_connected", lambda self, event: [])
+
+
+#: Every bug, with what it is in words.
+PLANTED: dict[Callable[[Patch], None], str] = {
+    credit_twice: "a retired microbatch is paid twice",
+    leases_never_expire: "no lease ever expires",
+    twins_are_not_compared: "the first reducer is believed",
+    dropped_in_silence: "a failed microbatch vanishes",
+    coverage_gap: "the shards leave a parameter out",
+    all_reducers_are_blamed: "honest twins of a liar are named too",
+    liars_go_free: "nobody is ever named",
+    commit_waits_for_the_dead: "COMMIT waits for replicas that are gone",
+    work_for_the_absent: "leases go to miners whose channel is closed",
+    work_without_the_manifest: "leases go to miners that hold another epoch",
+    chance_from_outside: "routing draws from outside the ledger",
+    no_rest_after_failure: "a failed lease is given again in the same instant",
+    the_auditor_is_asked_once: "an audit that got lost is never asked for again",
+    the_feed_is_asked_once: "tokens that got lost are never asked for again",
+    the_gone_keep_their_leases: "a miner that is gone keeps its leases",
+    receipts_count_for_ever: "a receipt does not close its lease",
+    a_lost_manifest_stays_lost: "a manifest whose makers died is not made again",
+    lost_inputs_are_not_made_again: "an input that cannot be had is asked for for ever",
+    nobody_is_told_why: "no reason for waiting while draining",
+    faults_still_pay: "a named liar is paid",
+    who_comes_back_is_told_nothing: "a miner that connects again is ignored",
+}

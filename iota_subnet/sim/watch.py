@@ -1,0 +1,136 @@
+"""Who looks at a world: the core's invariants, what an outsider can see, and how each epoch went."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from iota_subnet.core import invariants
+from iota_subnet.core.actions import GiveLease
+from iota_subnet.core.events import Event, ShardRecomputed, Tick
+from iota_subnet.core.state import Phase
+
+if TYPE_CHECKING:
+    from iota_subnet.sim.world import World
+
+
+class Wrong(AssertionError):
+    """The world saw something that must not be."""
+
+
+def need(truth: bool, message: str) -> None:
+    if not truth:
+        raise Wrong(message)
+
+
+@dataclass
+class Epoch:
+    """One epoch as seen from outside. `waits` holds simulated seconds by reason, `words` a reason's last wording."""
+
+    number: int
+    began: float
+    ended: float = 0.0
+    waits: dict[str, float] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
+
+    def longest(self) -> tuple[str, float]:
+        """The reason that was waited for longest in all, and the seconds."""
+        if not self.waits:
+            return "", 0.0
+        key = max(self.waits, key=lambda reason: self.waits[reason])
+        return self.words[key], self.waits[key]
+
+
+class Watch:
+    """Checks the invariants after every `check`-th event, every tick and every change of phase; 0: only at the end.
+
+    What an outsider sees is looked at after every event all the same.
+    """
+
+    def __init__(self, world: World, check: int) -> None:
+        self.world = world
+        self.check = check
+        self.seen = 0
+        self.lies_caught = 0
+        self.epochs: list[Epoch] = [Epoch(0, 0.0)]
+        self._since = 0.0
+        self._faults = 0
+        self._where: tuple[Phase, int] | None = None
+
+    # -- before and after an event ------------------------------------------------------------------------------------
+
+    def suspects(self, event: Event) -> list[str]:
+        """Who has published a lie about what the auditor is about to answer for, from the very same inputs."""
+        if not isinstance(event, ShardRecomputed):
+            return []
+        state = self.world.orchestrator.state
+        if event.epoch != state.epoch or not state.merges or not state.merges[event.stage].shards:
+            return []
+        shard = state.merges[event.stage].shards[event.shard]
+        if not shard.recomputing or shard.accepted is not None or shard.contributors != event.contributors:
+            return []
+        return [hotkey for hotkey, (weights, _) in shard.results.items() if weights.digest.startswith("lie/")]
+
+    def after(self, event: Event, audited: list[str]) -> None:
+        state = self.world.orchestrator.state
+        self.seen += 1
+        where = (state.phase, state.epoch)
+        due = self.seen % self.check == 0 or where != self._where or isinstance(event, Tick) if self.check else False
+        if due:
+            invariants.check(state)
+        for hotkey in audited:
+            self.lies_caught += 1
+            named = any(fault.hotkey == hotkey for fault in state.faults)
+            need(named, f"{hotkey} lied, the auditor saw it, and nobody said so")
+        if len(state.faults) != self._faults:
+            self._faults = len(state.faults)
+            for fault in state.faults:
+                honest = not self.world.miners[fault.hotkey].trait.lies_in_reduce
+                need(not honest, f"an honest miner was named: {fault.hotkey}: {fault.what}")
+        if where != self._where or isinstance(event, (Tick, ShardRecomputed)):
+            self._where = where
+            lies = [s.weights.digest for m in state.manifests for s in m.shards if s.weights.digest.startswith("lie/")]
+            need(not lies, f"a lie has become the model: {lies}")
+        self._account()
+
+    def settled(self) -> None:
+        """After a tick and its actions: nothing that should have been done by now is left."""
+        state, asked = self.world.orchestrator.state, self.world.backstage.asked
+        for lease in state.leases.values():
+            need(lease.deadline > state.now, "a lease outlives its deadline")
+        limit = state.spec.swarm.lease_s + 1.0
+        for batch in state.batches.values():
+            if batch.tokens is None:
+                known = batch.id in asked and state.now <= asked[batch.id] + limit
+                need(known, f"microbatch {batch.id} has no tokens and nobody asks for them")
+
+    def lease(self, action: GiveLease) -> None:
+        """What an outsider knows of a lease: its taker is there, holds the epoch's manifest, and it is TRAIN."""
+        state = self.world.orchestrator.state
+        lease = state.leases.get(action.lease)
+        need(lease is not None, f"lease {action.lease} is given and not open")
+        assert lease is not None
+        miner = state.miners[action.hotkey]
+        need(miner.connected, f"{action.hotkey} is given a lease and is away")
+        again = lease.opened_at < state.now
+        need(again or miner.installed == state.epoch, f"{action.hotkey} is given a lease and holds another epoch")
+        need(again or state.phase is Phase.TRAIN, f"a lease is given in {state.phase}")
+
+    # -- the story ----------------------------------------------------------------------------------------------------
+
+    def _account(self) -> None:
+        """Book the simulated time since the last event under what was waited for."""
+        state, now = self.world.orchestrator.state, self.world.now
+        epoch = self.epochs[-1]
+        if state.waiting_for != "miners train" and state.phase is not Phase.DONE:
+            key = re.sub(r"\d+", "#", state.waiting_for) if now > self._since else ""
+            if key:
+                epoch.waits[key] = epoch.waits.get(key, 0.0) + now - self._since
+                epoch.words[key] = state.waiting_for
+        self._since = now
+        if state.epoch != epoch.number:
+            epoch.ended = now
+            self.epochs.append(Epoch(state.epoch, now))
+        elif state.phase is Phase.DONE and not epoch.ended:
+            epoch.ended = now

@@ -1,0 +1,167 @@
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iota_subnet.core.deadlines import FEW, Deadlines, Due
+from iota_subnet.core.events import MinerLeft
+from iota_subnet.core.index import Index, wrong
+from iota_subnet.core.invariants import Broken, check
+from iota_subnet.core.sampler import Sampler
+from iota_subnet.core.state import RunState
+
+from .bench import Bench
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)), max_size=60))
+def test_a_sampler_finds_each_slot_as_often_as_it_weighs(changes: list[tuple[int, int]]) -> None:
+    sampler, truth = Sampler(), dict[int, int]()
+    for slot, weight in changes:
+        sampler.set(slot, weight)
+        truth[slot] = weight
+    expected = [slot for slot in sorted(truth) for _ in range(truth[slot])]
+    assert sampler.total == len(expected) and sampler.filled == sum(weight > 0 for weight in truth.values())
+    assert [sampler.find(point) for point in range(sampler.total)] == expected
+
+
+@given(st.permutations(list(range(20))))
+def test_what_a_sampler_finds_does_not_depend_on_the_order_of_changes(order: list[int]) -> None:
+    one, two = Sampler(), Sampler()
+    for slot in order:
+        one.set(slot, slot % 4)
+    for slot in range(20):
+        two.set(slot, slot % 4)
+    assert [one.find(p) for p in range(one.total)] == [two.find(p) for p in range(two.total)]
+
+
+def test_reminders_come_by_time_then_kind_then_key_in_whatever_order_they_were_added() -> None:
+    entries = [(2.0, Due.LEASE, 7), (1.0, Due.TOKENS, 3), (1.0, Due.LEASE, 9), (1.0, Due.LEASE, 2), (9.0, Due.LEASE, 1)]
+    for order in (entries, entries[::-1]):
+        deadlines = Deadlines()
+        for entry in order:
+            deadlines.add(*entry)
+        assert [key for _, _, key in deadlines.pop(2.0)] == [2, 9, 3, 7]
+        assert len(deadlines) == 1 and not deadlines.pop(8.9)
+
+
+def test_old_reminders_do_not_pile_up() -> None:
+    bench = Bench(stages=1, seats=2, epoch_batches=10**6, lease_s=1e6, drain_s=1e6)
+    for _ in range(2 * FEW):
+        bench.publish()
+        bench.finish(bench.given()[0])
+    bench.wait(1.0)
+    assert len(bench.state.index.dues) < FEW
+
+
+def busy() -> Bench:
+    bench = Bench(stages=2, seats=3, live_per_replica=3, epoch_batches=20)
+    bench.publish()
+    bench.finish(bench.given()[0])
+    return bench
+
+
+def forget_ready(index: Index) -> None:
+    index.stages[0].ready -= 1
+
+
+def forget_total(index: Index) -> None:
+    index.ready += 1
+
+
+def forget_free(index: Index) -> None:
+    index.stages[1].free.set(0, 1 - index.stages[1].free.weights[0])
+
+
+def forget_wait(index: Index) -> None:
+    index.where.popitem()
+
+
+def forget_queue(index: Index) -> None:
+    index.queues.clear()
+
+
+def forget_graph(index: Index) -> None:
+    index.held.clear()
+
+
+def forget_deadline(index: Index) -> None:
+    index.dues.clear()
+
+
+def forget_touch(index: Index) -> None:
+    index.miner("m0")
+
+
+@pytest.mark.parametrize(
+    "bend",
+    [
+        forget_ready,
+        forget_total,
+        forget_free,
+        forget_wait,
+        forget_queue,
+        forget_graph,
+        forget_deadline,
+        forget_touch,
+    ],
+    ids=lambda bend: bend.__name__,
+)
+def test_an_index_that_says_something_else_than_the_state_is_noticed(bend: Callable[[Index], None]) -> None:
+    bench = busy()
+    assert wrong(bench.state) == ""
+    bend(bench.state.index)
+    assert wrong(bench.state)
+    with pytest.raises(Broken):
+        check(bench.state)
+
+
+def test_a_miner_changed_behind_the_indexs_back_is_noticed() -> None:
+    bench = busy()
+    bench.state.miners["m0"].rest_until = bench.now + 5.0
+    assert "facts" in wrong(bench.state)
+
+
+def test_work_that_lies_idle_is_noticed() -> None:
+    bench = busy()
+    bench.state.index.hot.clear()
+    lease = bench.given()[0]
+    miner = bench.state.miners[lease.hotkey]
+    # As if a lease had ended and nobody had looked for the next one.
+    del bench.state.leases[lease.lease], miner.leases[lease.lease]
+    bench.state.batches[lease.batch].lease = None
+    bench.state.index.rebuild(bench.state)
+    with pytest.raises(Broken, match="have nothing to do"):
+        check(bench.state)
+
+
+def played(state: RunState) -> list[tuple[str, int]]:
+    return [(lease.hotkey, lease.batch) for lease in state.leases.values()]
+
+
+def test_an_index_made_anew_decides_the_same() -> None:
+    # A snapshot holds no index: whoever continues from one must draw the same takers as the one that never stopped.
+    one, two = busy(), busy()
+    for round in range(40):
+        for bench in (one, two):
+            if bench is two:
+                bench.state.index.rebuild(bench.state)
+            bench.publish()
+            if bench.given():
+                bench.finish(bench.given()[round % len(bench.given())])
+            if round == 10:
+                bench.send(MinerLeft(at=bench.now, hotkey="m1"))
+            if round == 15:
+                bench.join("m9")
+        assert played(one.state) == played(two.state) and one.state == two.state
+
+
+def test_a_slot_is_free_again_when_its_miner_has_gone_and_kept_by_a_new_process() -> None:
+    bench = Bench(stages=1, seats=3)
+    assert [miner.slot for miner in bench.state.miners.values()] == [0, 1, 2]
+    bench.disconnect("m1")
+    bench.join("m1", boot="1")
+    assert bench.state.miners["m1"].slot == 1
+    bench.send(MinerLeft(at=bench.now, hotkey="m0"))
+    bench.join("new")
+    assert bench.state.miners["new"].slot == 0

@@ -1,0 +1,171 @@
+import pytest
+
+from iota_subnet.core import speed
+from iota_subnet.core.actions import GiveLease, WithdrawLease
+from iota_subnet.core.events import LeaseFinished, MinerLeft
+from iota_subnet.core.state import Miner, Phase
+
+from .bench import Bench, blob
+
+
+def miner(pace: float | None, leases: int = 0) -> Miner:
+    found = Miner("m", "0", 0.0, pace={} if pace is None else {"forward": pace, "backward": pace})
+    found.leases = dict.fromkeys(range(leases))
+    return found
+
+
+def test_who_is_sooner_done_weighs_more() -> None:
+    assert speed.weight(miner(1.0), 0) > 200 * speed.weight(miner(2.0), 0)
+    assert speed.weight(miner(1.0), 0) > speed.weight(miner(1.0, leases=1), 0) > speed.weight(miner(1.0, leases=1), 3)
+
+
+def test_who_was_never_timed_is_tried_first_and_nobody_is_out_of_the_draw() -> None:
+    assert speed.weight(miner(None), 0) > speed.weight(miner(0.1), 0)
+    assert speed.weight(miner(1e6), 100) >= 1
+
+
+def test_a_miners_own_word_moves_nothing() -> None:
+    bench = Bench(stages=1, seats=2)
+    bench.publish()
+    lease = bench.given()[0]
+    bench.now += 2.0
+    liar = LeaseFinished(
+        at=bench.now,
+        hotkey=lease.hotkey,
+        lease=lease.lease,
+        output=None,
+        losses=(3.0, 3.0),
+        seconds=0.001,
+        inner_step=1,
+    )
+    bench.send(liar)
+    assert bench.state.miners[lease.hotkey].pace == {"loss": 2.0}
+
+
+def paced(drain: bool = False, **swarm: float) -> tuple[Bench, GiveLease]:
+    """A stage of two, each known to need 2 s; one of the leases that are open."""
+    bench = Bench(stages=1, seats=2, **{"lease_s": 60.0, "lease_min_s": 1.0, "epoch_batches": 50, **swarm})
+    for _ in range(6):
+        bench.publish()
+        bench.now += 1.0
+        bench.finish(bench.given()[0])
+    bench.publish()
+    return bench, bench.given()[-1]
+
+
+def test_a_lease_that_takes_much_longer_than_its_miner_needs_goes_to_another_and_late_work_counts() -> None:
+    bench, lease = paced()
+    patience = lease.deadline - bench.state.leases[lease.lease].opened_at
+    assert 1.0 < patience < 60.0
+    bench.wait(patience + 0.1)
+    assert any(action.lease == lease.lease for action in bench.got(WithdrawLease))
+    again = [given for given in bench.given() if given.batch == lease.batch]
+    assert all(given.hotkey != lease.hotkey for given in again)
+    bench.finish(lease)
+    assert lease.batch not in bench.state.batches and bench.state.lost == 0
+
+
+def test_patience_has_a_floor_and_a_ceiling_and_is_shorter_when_all_wait_for_the_last() -> None:
+    state = Bench(stages=1, seats=1, lease_s=20.0, lease_min_s=4.0).state
+    assert speed.patience(state, miner(0.001), "forward") == 4.0
+    assert speed.patience(state, miner(100.0), "forward") == 20.0
+    assert speed.patience(state, miner(None), "forward") == 20.0
+    assert speed.patience(state, miner(3.0), "forward") == 9.0
+    state.draining = True
+    assert speed.patience(state, miner(3.0), "forward") == 6.0
+
+
+def test_who_overran_gets_more_time_next() -> None:
+    slow = miner(1.0)
+    speed.overran(slow, "forward", 3.0)
+    assert slow.pace["forward"] == 3.0
+    speed.overran(slow, "forward", 2.0)
+    assert slow.pace["forward"] == 3.0
+
+
+def test_the_fast_get_more_and_the_slow_are_still_compared() -> None:
+    bench = Bench(
+        stages=1, seats=3, epoch_batches=600, live_per_replica=2, leases_per_miner=1, lease_s=1e6, train_s=1e6
+    )
+    free = {"m0": 0.1, "m1": 0.2, "m2": 0.8}
+    clock = dict.fromkeys(free, 0.0)
+    bench.publish()
+    while bench.state.phase is Phase.TRAIN and bench.given():
+        ends = {
+            lease.lease: max(clock[lease.hotkey], bench.state.leases[lease.lease].opened_at) + free[lease.hotkey]
+            for lease in bench.given()
+        }
+        lease = min(bench.given(), key=lambda given: ends[given.lease])
+        bench.now = clock[lease.hotkey] = ends[lease.lease]
+        bench.finish(lease)
+        bench.publish()
+    samples = bench.state.samples
+    shares = {hotkey: sum(sample.pathway == (hotkey,) for sample in samples) for hotkey in free}
+    assert shares["m0"] > shares["m1"] > shares["m2"] >= 10
+
+
+def test_every_sample_says_how_likely_its_pathway_was() -> None:
+    bench = Bench(stages=3, seats=3, epoch_batches=30).train()
+    for sample in bench.state.samples:
+        assert len(sample.propensity) == len(sample.pathway) == 3
+        assert all(0 < chance <= 1 for chance in sample.propensity)
+
+
+def test_the_propensity_is_the_truth() -> None:
+    # The same draw, many times: how often each is drawn is what was said of it.
+    from iota_subnet.core.choice import _draw
+    from iota_subnet.core.draw import digest
+    from iota_subnet.core.index import StageIndex
+
+    stage, counts, said = StageIndex(), [0] * 4, [0.0] * 4
+    for slot, weight in enumerate((1, 5, 0, 10)):
+        stage.free.set(slot, weight > 0)
+        stage.fast.set(slot, weight)
+    for number in range(20_000):
+        slot, chance = _draw(stage, digest("test", number))
+        counts[slot] += 1
+        said[slot] = chance
+    assert counts[2] == 0 and sum(said) == pytest.approx(1.0)
+    assert [count / 20_000 for count in counts] == pytest.approx(said, abs=0.015)
+
+
+def test_what_waits_keeps_more_from_being_opened() -> None:
+    bench = Bench(stages=2, seats=3, live_per_replica=20, epoch_batches=1000, lease_s=1e6)
+    for _ in range(40):
+        bench.publish()
+    # 3 miners with 2 leases each have work; 3 more wait, and the rest is not opened.
+    assert len(bench.state.batches) <= 6 + 3 + 60 and len(bench.state.index.where) >= 3
+    live = len(bench.state.batches)
+    bench.wait(1.0)
+    assert len(bench.state.batches) == live
+
+
+def test_what_would_grow_stale_is_not_opened() -> None:
+    bench = Bench(stages=1, seats=4, live_per_replica=4, leases_per_miner=4, epoch_batches=1000, stale_s=10.0)
+    bench.state.age = 20.0
+    for _ in range(12):
+        bench.publish()
+        bench.finish(bench.given()[0])
+    bench.state.age = 20.0
+    from iota_subnet.core.choice import window
+
+    assert window(bench.state) == 4
+
+
+def test_a_leaving_miners_leases_go_elsewhere_at_once_and_its_commit_still_counts() -> None:
+    bench = Bench(stages=1, seats=4, epoch_batches=12)
+    bench.publish()
+    lease = bench.given()[0]
+    bench.send(MinerLeft(at=bench.now, hotkey=lease.hotkey))
+    assert [given.batch for given in bench.given()].count(lease.batch) <= 1
+    assert all(given.hotkey != lease.hotkey for given in bench.given())
+    bench.train()
+    bench.commit("m3" if lease.hotkey != "m3" else "m2")
+    gone = next(iter(bench.state.merges[0].commits))
+    bench.send(MinerLeft(at=bench.now, hotkey=gone))
+    bench.commit_all()
+    assert bench.state.phase is Phase.REDUCE and gone in bench.state.merges[0].commits
+    assert all(gone not in shard.reducers for shard in bench.state.merges[0].shards)
+    bench.merge_all()
+    assert bench.state.phase is Phase.INSTALL and bench.state.reports[-1].contributors == [3]
+    assert blob("x").digest == "x"
