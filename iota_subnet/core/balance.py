@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from iota_subnet.core import assignment, routing
 from iota_subnet.core.actions import Action
+from iota_subnet.core.index import NOBODY
 from iota_subnet.core.state import Miner, Phase, RunState
 
 #: One miner in so many may move at one boundary.
@@ -59,7 +60,8 @@ def _worth(state: RunState) -> list[dict[str, float]]:
 def _ready(state: RunState) -> list[list[Miner]]:
     stages: list[list[Miner]] = [[] for _ in state.index.stages]
     for miner in state.miners.values():
-        if state.index.facts[miner.hotkey].ready:
+        # Who has just joined has no facts yet: the index keeps none for a miner without a seat.
+        if state.index.facts.get(miner.hotkey, NOBODY).ready:
             stages[miner.stage].append(miner)
     return stages
 

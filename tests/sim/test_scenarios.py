@@ -11,7 +11,6 @@ SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.json"))
 
 #: Found, told, and not put right yet: file name and what is wrong.
 OPEN = {
-    "balance-meets-a-miner-without-a-seat": "`balance._ready` asks the index for facts that it does not keep",
     "install-of-a-superseded-manifest": "a report of an older manifest of the same epoch counts as installed",
 }
 
