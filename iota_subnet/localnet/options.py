@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--miners", type=int, default=6, metavar="N", help="miner processes (default 6)")
     add("--stages", type=int, default=3, metavar="K", help="pipeline stages (default 3)")
     add("--epochs", type=int, default=4, metavar="E", help="epochs to train before the run ends (default 4)")
-    add("--batches", type=int, default=120, metavar="B", help="microbatches per epoch (default 120)")
+    add("--batches", type=int, default=200, metavar="B", help="microbatches per epoch (default 200)")
     add("--preset", choices=sorted(PRESETS), default="tiny", help="size of the model (default tiny)")
     add("--data", default="stdlib", help="stdlib (default), text:GLOB, or hf:NAME, streamed by the datasets package")
     add("--seed", type=int, default=0, help="seed of first weights, data order and stage choice (default 0)")

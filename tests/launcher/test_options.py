@@ -24,7 +24,7 @@ def options(*argv: str) -> Options:
 
 def test_the_defaults_are_those_of_the_readme() -> None:
     found = options()
-    assert (found.miners, found.stages, found.epochs, found.batches) == (6, 3, 4, 120)
+    assert (found.miners, found.stages, found.epochs, found.batches) == (6, 3, 4, 200)
     assert found.ui and not found.keep and found.kills == () and found.data == "stdlib"
 
 
