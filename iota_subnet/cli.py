@@ -1,46 +1,46 @@
-"""The `iota` command. Each subcommand imports what it needs when it runs, so that --help is quick."""
+"""The `iota` command. Each subcommand is imported only when it runs, so that --help is quick."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from iota_subnet import __version__
 from template.errors import NeuronError
 
+#: Name: the module that has `add_arguments(parser)` and `main(options) -> exit code`, and one line of help.
+COMMANDS = {
+    "localnet": ("iota_subnet.localnet.command", "run a whole subnet on this machine and watch it train"),
+    "simulate": ("iota_subnet.sim.command", "play seeded disasters on the real core, in virtual time"),
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 the run did not complete, 2 a wrong setting or environment (one line says what to do)."""
+    """Exit code: 0 done, 1 what was asked for did not come out, 2 a wrong setting or environment (one line says
+    what to do)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["chain"]:
+        # It stands alone: its command line is its own.
         from template.localnet.cli import main as chain
 
         return chain(arguments[1:])
     parser = argparse.ArgumentParser(prog="iota", description="IOTA on Bittensor: strangers' machines train one model.")
     parser.add_argument("--version", action="version", version=f"iota {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    from iota_subnet.localnet import options
-
-    local = commands.add_parser("localnet", help="run a whole subnet on this machine and watch it train")
-    options.add_arguments(local)
     commands.add_parser("chain", help="run the embedded test chain alone (iota chain --help)", add_help=False)
-    if arguments[:1] == ["simulate"]:
-        from iota_subnet.sim import command
-
-        simulate = commands.add_parser("simulate", help="play seeded disasters on the real core, in virtual time")
-        command.add_arguments(simulate)
-        return command.main(parser.parse_args(arguments))
-    commands.add_parser("simulate", help="play seeded disasters on the real core, in virtual time", add_help=False)
-    raw = parser.parse_args(arguments)
+    for name, (module, help_text) in COMMANDS.items():
+        command = commands.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
+        if arguments[:1] == [name]:
+            import_module(module).add_arguments(command)
+    options = parser.parse_args(arguments)
     try:
-        chosen = options.parse(raw)
-        from iota_subnet.localnet.launch import main as localnet
-
-        return localnet(chosen)
+        code: int = import_module(COMMANDS[options.command][0]).main(options)
     except NeuronError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    return code
 
 
 if __name__ == "__main__":
