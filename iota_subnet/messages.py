@@ -12,6 +12,8 @@ from typing import Literal
 
 import msgspec
 
+from iota_subnet.spec import manifest_name
+
 #: More shards than this in one message would mean a stage of more than 90 replicas.
 MAX_SHARDS = 4096
 
@@ -46,12 +48,22 @@ class ManifestShard:
 
 @dataclass(frozen=True, slots=True)
 class StageManifest:
-    """All shards of one stage at the start of an epoch; `signature` is the validator's over `manifest_line`."""
+    """All shards of one stage at the start of an epoch; `signature` is the validator's over `manifest_line`.
+
+    Of two with the same stage and epoch the one with the higher revision counts.
+    """
 
     stage: int
     epoch: int
+    revision: int
     shards: tuple[ManifestShard, ...]
     signature: str
+
+    @property
+    def name(self) -> str:
+        """The same for all readers, though URLs and tickets differ between them."""
+        parts = ((s.lo, s.hi, s.weights.digest, s.momentum.digest) for s in self.shards)
+        return manifest_name(self.stage, self.epoch, self.revision, parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +152,12 @@ class Failure(FromMiner, frozen=True):
 
 
 class Installed(FromMiner, frozen=True):
+    """A global state is in place. `digest` is over what the miner holds, `manifest` the name of what it was given."""
+
     stage: int
     epoch: int
     digest: str
+    manifest: str
 
 
 class Committed(FromMiner, frozen=True):
@@ -175,11 +190,6 @@ ToMiner = Lease | Withdrawn | Refusal | Contributors | Retired
 ToOrchestrator = Receipt | Failure | Installed | Committed | Fetched | Reduced
 
 
-def manifest_line(run: str, stage: int, epoch: int, shards: tuple[tuple[int, int, str, str], ...]) -> bytes:
-    """What a validator signs for a manifest: run, stage, epoch, and (lo, hi, weights, momentum) by shard."""
-    return msgspec.json.encode(["iota manifest", run, stage, epoch, shards])
-
-
-def signed_parts(manifest: StageManifest) -> tuple[tuple[int, int, str, str], ...]:
-    """The part of a manifest that its signature covers; URLs and tickets may differ between readers."""
-    return tuple((s.lo, s.hi, s.weights.digest, s.momentum.digest) for s in manifest.shards)
+def manifest_line(run: str, name: str) -> bytes:
+    """What a validator signs for a manifest called `name`."""
+    return msgspec.json.encode(["iota manifest", run, name])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -230,6 +231,15 @@ def _build(cls: Any, raw: Any) -> Any:
             raise SpecError(f"{cls.__name__}.{name} must be {type(like).__name__}, not {type(value).__name__}")
         values[name] = value
     return cls(**values)
+
+
+def manifest_name(stage: int, epoch: int, revision: int, shards: Iterable[tuple[int, int, str, str]]) -> str:
+    """blake2b-256, in hex, of all that counts in a stage's global state; where the bytes lie does not.
+
+    A shard is (lo, hi, digest of weights, digest of momentum).
+    """
+    line = json.dumps([stage, epoch, revision, *map(list, shards)], separators=(",", ":"))
+    return hashlib.blake2b(line.encode(), digest_size=32).hexdigest()
 
 
 def shard_bounds(size: int, shards: int) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from iota_subnet.spec import BlobRef
+from iota_subnet.spec import BlobRef, manifest_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,21 @@ class ShardRef:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The global state of one stage at the start of `epoch`: slices that cover the flat vector exactly."""
+    """The global state of one stage at the start of `epoch`: slices that cover the flat vector exactly.
+
+    One that replaces another of the same epoch has the next `revision`, so that a late message cannot bring back the
+    old one.
+    """
 
     stage: int
     epoch: int
     shards: tuple[ShardRef, ...]
+    revision: int = 0
+
+    @property
+    def name(self) -> str:
+        parts = ((s.lo, s.hi, s.weights.digest, s.momentum.digest) for s in self.shards)
+        return manifest_name(self.stage, self.epoch, self.revision, parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +100,13 @@ class MetagraphChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageInstalled(Event):
-    """A miner holds the manifest of (stage, epoch); `digest` is over the installed weights and momentum."""
+    """A miner holds the manifest that is called `manifest`; `digest` is over the installed weights and momentum."""
 
     hotkey: str
     stage: int
     epoch: int
     digest: str
+    manifest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,10 +187,14 @@ class ShardRecomputed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated(Event):
-    """Held-out loss of the manifests of `epoch`, nats per token."""
+    """Held-out loss of the manifests of `epoch`, nats per token; `manifests` are their names, stage by stage.
+
+    The validator holds a copy of all of them now.
+    """
 
     epoch: int
     loss: float
+    manifests: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -230,7 +230,7 @@ class Index:
             fresh.wakes.add(miner.rest_until, Due.REST, miner.hotkey)
             fresh.seats.add(miner.assign_deadline, Due.SEAT, miner.hotkey)
             if not miner.connected:
-                fresh.seats.add(miner.away_since + swarm.reconnect_s, Due.AWAY, miner.hotkey)
+                fresh.seats.add(miner.back_by, Due.AWAY, miner.hotkey)
             if miner.stage >= 0:
                 slots = fresh.stages[miner.stage].slots
                 slots += [""] * (miner.slot + 1 - len(slots))

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from iota_subnet.core import assignment
+from iota_subnet.core import assignment, safety
 from iota_subnet.core.actions import (
     Action,
     Contribution,
     Duty,
-    Evaluate,
     FixContributors,
     RecomputeShard,
     Refuse,
@@ -206,7 +205,8 @@ def _recompute(state: RunState, merge: StageMerge, shard: Shard, reason: str) ->
     wanted = [
         c for c in contributions(merge, shard.index) if shard.contributors is None or c.hotkey in shard.contributors
     ]
-    base = state.manifests[merge.stage]
+    # From INSTALL on the manifests are what the merge has made.
+    base = (state.manifests if state.phase is Phase.REDUCE else state.former)[merge.stage]
     return [RecomputeShard(merge.stage, state.epoch, shard.index, shard.lo, shard.hi, tuple(wanted), base)]
 
 
@@ -245,24 +245,27 @@ def recomputed(state: RunState, event: ShardRecomputed) -> list[Action]:
 
 
 def _restored(state: RunState, event: ShardRecomputed) -> list[Action]:
-    """What had been accepted and was lost is there again; it may differ, as long as nobody has installed the first."""
+    """What had been accepted and was lost is there again, maybe from fewer contributions.
+
+    Then the manifest is another one, and who has installed the first has to install again. It is offered when nothing
+    of it is missing any more: an offer before that could not be taken.
+    """
     merge = _merge(state, event.stage, event.epoch)
     if merge is None or not 0 <= event.shard < len(merge.shards) or not merge.shards[event.shard].missing:
         return []
-    shard, members = merge.shards[event.shard], state.members(merge.stage)
-    shard.missing, old = False, shard.accepted
-    same = old is not None and (old.weights.digest, old.momentum.digest) == (
-        event.weights.digest,
-        event.momentum.digest,
-    )
-    if not same and any(miner.installed > state.epoch for miner in members):
-        return []
+    shard = merge.shards[event.shard]
+    shard.missing = False
     _accept(shard, event.weights, event.momentum)
-    shards = tuple(shard.accepted for shard in merge.shards if shard.accepted is not None)
-    state.manifests[merge.stage] = Manifest(merge.stage, state.epoch + 1, shards)
+    before, now = state.manifests[merge.stage], _manifest(state, merge)
+    state.manifests[merge.stage] = now
+    members = state.members(merge.stage)
+    for miner in members if before.name != now.name else ():
+        miner.installed, miner.state_digest = min(miner.installed, state.epoch), ""
+        state.index.miner(miner.hotkey)
+    if any(shard.missing for shard in merge.shards):
+        return []
     behind = [miner for miner in members if miner.connected and miner.installed <= state.epoch]
-    offers = [offer for miner in behind for offer in assignment.remind(state, miner)]
-    return [Evaluate(state.epoch + 1, tuple(state.manifests)), *offers]
+    return [*safety.ask(state), *(offer for miner in behind for offer in assignment.remind(state, miner))]
 
 
 def overdue(state: RunState) -> list[Action]:
@@ -281,16 +284,14 @@ def done(state: RunState) -> bool:
 
 def manifests(state: RunState) -> list[Manifest]:
     """The next epoch's global state. A stage in which nobody trained keeps what it had."""
-    return [
-        Manifest(
-            merge.stage,
-            state.epoch + 1,
-            tuple(shard.accepted for shard in merge.shards if shard.accepted is not None)
-            if merge.commits
-            else state.manifests[merge.stage].shards,
-        )
-        for merge in state.merges
-    ]
+    return [_manifest(state, merge) for merge in state.merges]
+
+
+def _manifest(state: RunState, merge: StageMerge) -> Manifest:
+    made = tuple(shard.accepted for shard in merge.shards if shard.accepted is not None)
+    before = state.manifests[merge.stage]
+    revision = before.revision + 1 if before.epoch == state.epoch + 1 else 0
+    return Manifest(merge.stage, state.epoch + 1, made if merge.commits else before.shards, revision)
 
 
 def coverage(state: RunState, merge: StageMerge) -> float:
@@ -323,10 +324,16 @@ def release(state: RunState, miner: Miner) -> list[Action]:
 
 
 def _homeless(state: RunState, merge: StageMerge, shard: Shard) -> bool:
-    """Whether an accepted result was made by processes that are all gone, and the validator has no copy of it yet."""
-    if shard.accepted is None or shard.recomputing or state.reports[-1].eval_loss is not None:
+    """Whether an accepted result is nowhere any more: its makers' processes are gone, nobody has installed it, and the
+    validator has no copy of it yet."""
+    if shard.accepted is None or shard.recomputing or any(_alive(state, merge, hotkey) for hotkey in shard.results):
         return False
-    return not any(_alive(state, merge, hotkey) for hotkey in shard.results)
+    if state.phase is Phase.REDUCE:
+        return True
+    if merge.stage in state.returned:
+        return False
+    held = any(miner.installed > state.epoch for miner in state.members(merge.stage))
+    return not held and state.safe != state.manifests
 
 
 def _alive(state: RunState, merge: StageMerge, hotkey: str) -> bool:

@@ -32,6 +32,9 @@ from iota_subnet.core.events import (
 from iota_subnet.core.state import Miner, Phase, RunState
 from iota_subnet.spec import RunSpec
 
+#: Seconds that miners have to come back after the validator was down.
+RESTART_S = 30.0
+
 
 class Orchestrator:
     """The state of one run, and its rules. Synchronous, so no two events interleave; deterministic, so a replay of the
@@ -73,7 +76,7 @@ class Orchestrator:
             case MinerDisconnected():
                 miner = state.miners.get(event.hotkey)
                 if miner is not None and miner.connected:
-                    self._away(miner)
+                    self._away(miner, state.spec.swarm.reconnect_s)
                 return []
             case MetagraphChanged():
                 state.registered = event.hotkeys
@@ -94,17 +97,13 @@ class Orchestrator:
             case ShardRecomputed():
                 return merge.recomputed(state, event)
             case Evaluated():
-                safety.copied(state, event.epoch)
-                if event.epoch == 0:
-                    state.first_eval_loss = event.loss
-                for report in state.reports:
-                    if report.epoch == event.epoch - 1:
-                        report.eval_loss = event.loss
-                return []
+                return self._evaluated(event)
             case WeightsSet():
                 for report in state.reports:
-                    if report.epoch == event.epoch:
-                        report.weights_set = event.message
+                    if report.epoch == event.epoch and event.ok:
+                        report.weights_set, report.weights_failed = event.message, ""
+                    elif report.epoch == event.epoch:
+                        report.weights_failed = event.message
                 return []
             case EffectFailed():
                 return self._effect_failed(event)
@@ -125,11 +124,12 @@ class Orchestrator:
     def _restarted(self) -> list[Action]:
         state = self.state
         for miner in state.miners.values():
-            self._away(miner)
+            # All have to find it again at once, maybe at another address.
+            self._away(miner, max(RESTART_S, state.spec.swarm.reconnect_s))
         # The feed, the auditor and the chain writer are new too; whatever they still owed is asked for again.
         actions: list[Action] = [routing.ask(state, batch) for batch in state.batches.values()]
         if state.manifests:
-            actions.append(Evaluate(state.manifests[0].epoch, tuple(state.manifests)))
+            actions += safety.ask(state)
         for report in [report for report in state.reports if report.scores][-1:]:
             if not report.weights_set:
                 actions.append(PublishScores(report.epoch, tuple(report.scores.items())))
@@ -145,11 +145,11 @@ class Orchestrator:
         if state.manifests:
             state.index.rebuild(state)
 
-    def _away(self, miner: Miner) -> None:
+    def _away(self, miner: Miner, seconds: float) -> None:
         state = self.state
-        miner.connected, miner.away_since = False, state.now
+        miner.connected, miner.back_by = False, state.now + seconds
         state.index.miner(miner.hotkey)
-        state.index.seats.add(state.now + state.spec.swarm.reconnect_s, Due.AWAY, miner.hotkey)
+        state.index.seats.add(miner.back_by, Due.AWAY, miner.hotkey)
 
     def _joined(self, event: MinerJoined) -> list[Action]:
         state = self.state
@@ -166,7 +166,7 @@ class Orchestrator:
             if known is not None:
                 miner.stage, miner.slot = known.stage, known.slot
             state.miners[event.hotkey] = miner
-            self._away(miner)
+            self._away(miner, state.spec.swarm.reconnect_s)
         # The same process may have moved to other ports since it joined.
         state.miners[event.hotkey].axon, state.miners[event.hotkey].data_url = event.axon, event.data_url
         return actions
@@ -195,19 +195,30 @@ class Orchestrator:
         miner = state.miners.get(event.hotkey)
         if miner is None or event.stage < 0 or miner.stage != event.stage:
             return [Refuse(event.hotkey, "installation", "you have no seat in this stage; join again")]
-        if event.epoch != state.manifests[event.stage].epoch:
-            return [] if miner.installed == state.manifests[event.stage].epoch else assignment.remind(state, miner)
-        if not safety.fits(state, event.stage, event.digest):
-            return assignment.remind(state, miner)
-        safety.note(state, event.stage, event.epoch, event.digest)
+        wanted = state.manifests[event.stage]
+        if (event.epoch, event.manifest) != (wanted.epoch, wanted.name):
+            # An older state, or one that has been replaced since: a twin that trained on it would look like a liar.
+            return [] if miner.installed == wanted.epoch else assignment.remind(state, miner)
         if miner.installed < event.epoch:
-            shards = state.manifests[event.stage].shards
-            state.bytes_merge += sum(shard.weights.nbytes + shard.momentum.nbytes for shard in shards)
+            state.bytes_merge += sum(shard.weights.nbytes + shard.momentum.nbytes for shard in wanted.shards)
         miner.installed, miner.state_digest, miner.assign_tries = event.epoch, event.digest, 0
         state.index.miner(miner.hotkey)
         return []
 
+    def _evaluated(self, event: Evaluated) -> list[Action]:
+        """What was measured of manifests that were replaced within their epoch says nothing of those that count."""
+        state = self.state
+        if safety.copied(state, event.manifests):
+            if event.epoch == 0:
+                state.first_eval_loss = event.loss
+            for report in state.reports:
+                if report.epoch == event.epoch - 1:
+                    report.eval_loss = event.loss
+        return []
+
     def _effect_failed(self, event: EffectFailed) -> list[Action]:
+        if event.action == "Evaluate":
+            self.state.copy_due = self.state.now + safety.RETRY_S
         miner = self.state.miners.get(event.hotkey)
         if miner is not None and event.action == "AssignLayer":
             assignment.expect(self.state, miner, min(miner.assign_deadline, self.state.now + 2.0))
@@ -231,7 +242,7 @@ class Orchestrator:
     def _tick(self) -> list[Action]:
         state = self.state
         index = state.index
-        actions = routing.expire(state)
+        actions = routing.expire(state) + safety.retry(state)
         for _, kind, key in index.seats.pop(state.now):
             actions += self._due(Due(kind), str(key))
         index.settle(state)
@@ -253,6 +264,6 @@ class Orchestrator:
             return []
         miner = state.miners.get(hotkey)
         gone = miner is not None and not miner.connected
-        if miner is not None and gone and miner.away_since + state.spec.swarm.reconnect_s <= state.now:
+        if miner is not None and gone and miner.back_by <= state.now:
             return self._drop(hotkey)
         return []

@@ -6,7 +6,7 @@ Law: a phase has a deadline, a quorum and a reason for waiting that a person can
 from __future__ import annotations
 
 from iota_subnet.core import assignment, balance, merge, routing, safety, scoring
-from iota_subnet.core.actions import Action, Evaluate, PublishScores, SetPhase
+from iota_subnet.core.actions import Action, PublishScores, SetPhase
 from iota_subnet.core.draw import commitment, salt
 from iota_subnet.core.state import EpochReport, Miner, Phase, RunState
 
@@ -121,14 +121,16 @@ def _reduce(state: RunState) -> list[Action]:
     if not merge.done(state):
         left = sum(len(stage.left) for stage in state.merges)
         state.waiting_for = f"{left} shards are not settled yet"
-        return actions
+        # Where a stage is lost with its makers, nobody can make its shards either.
+        empty = state.index.empty
+        return actions + (safety.watch(state, empty) if empty else [])
     report = state.reports[-1]
     report.coverage = [merge.coverage(state, stage) for stage in state.merges]
     report.contributors = [len(stage.commits) for stage in state.merges]
-    state.manifests = merge.manifests(state)
+    state.former, state.manifests = state.manifests, merge.manifests(state)
     state.returned, state.forlorn = {}, {}
     scoring.close_epoch(state)
-    actions.append(Evaluate(state.epoch + 1, tuple(state.manifests)))
+    actions += safety.ask(state)
     actions.append(PublishScores(state.epoch, tuple(report.scores.items())))
     for miner in state.miners.values():
         # The phase itself is the first offer; `assignment.expire` makes the next ones.

@@ -44,7 +44,7 @@ class Miner:
     stage: int = -1
     slot: int = -1
     connected: bool = False
-    away_since: float = 0.0
+    back_by: float = 0.0
     installed: int = -1
     state_digest: str = ""
     assign_deadline: float = 0.0
@@ -235,6 +235,7 @@ class EpochReport:
     effects: dict[str, Effect] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     weights_set: str = ""
+    weights_failed: str = ""
 
 
 @dataclass(slots=True)
@@ -242,9 +243,9 @@ class RunState:
     """All of it. Dicts keep insertion order and nothing iterates over a set, so a replay agrees to the bit.
 
     `index` holds no facts: it is derived from the rest. `steps` are the last reports of the inner step, by hotkey;
-    `line` says
-    who waits for a seat and when it last asked; `banned` until when and why (see `trust`). `safe` are the manifests
-    that the validator holds (see `safety`); `age` is how long a microbatch takes from its opening to its retirement.
+    `line` says who waits for a seat and when it last asked; `banned` until when and why (see `trust`). `former` are the
+    manifests of the epoch before, `safe` the newest that the validator holds; a copy that failed is tried again at
+    `copy_due` (see `safety`). `age` is how long a microbatch takes from its opening to its retirement.
     """
 
     spec: RunSpec
@@ -275,10 +276,11 @@ class RunState:
     volume: dict[str, float] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
     manifests: list[Manifest] = field(default_factory=list)
+    former: list[Manifest] = field(default_factory=list)
     safe: list[Manifest] = field(default_factory=list)
     forlorn: dict[int, float] = field(default_factory=dict)
     returned: dict[int, int] = field(default_factory=dict)
-    digests: dict[int, dict[int, dict[str, None]]] = field(default_factory=dict)
+    copy_due: float = 0.0
     merges: list[StageMerge] = field(default_factory=list)
     parts: dict[str, list[Part]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)

@@ -26,14 +26,13 @@ from iota_subnet.messages import (
     PlannedDuty,
     Reduced,
     StageManifest,
-    signed_parts,
 )
 from iota_subnet.miner.engine import Engine
 from iota_subnet.miner.outbox import Outbox
 from iota_subnet.spec import BlobRef, RunSpec
 from iota_subnet.tasks import cancel
 from iota_subnet.train.allreduce import decode_delta
-from iota_subnet.wire.blobs import BlobFetcher, FetchFailed
+from iota_subnet.wire.blobs import BlobFetcher, FetchFailed, StoreFull
 
 #: Epochs whose merge results are still served; others may be slow to install.
 KEEP_EPOCHS = 2
@@ -64,6 +63,7 @@ class Merger:
         self._results: dict[Place, Reduced] = {}
         self._tasks: dict[tuple[Any, ...], asyncio.Task[None]] = {}
         self._wanted: tuple[Any, ...] = ()
+        self._revision = 0
         # The runner, and the name of the state that it holds.
         self._held: tuple[Any, tuple[Any, ...]] = (None, ())
 
@@ -71,6 +71,10 @@ class Merger:
     def busy(self) -> list[str]:
         """What is under way, for people."""
         return [" ".join(map(str, key)) for key in self._tasks]
+
+    def begin(self) -> None:
+        """A seat was given: what is offered from here on counts, whatever was offered before."""
+        self._wanted, self._revision = (), 0
 
     def commit(self, stage: int, epoch: int, shards: int) -> None:
         """Publish the pseudo-gradient of `epoch`; asked again, say the same again."""
@@ -102,10 +106,13 @@ class Merger:
 
         A joiner is given its peers' `inner_step`, to enter the learning-rate schedule where they are.
         """
-        name = (spec.digest(), manifest.stage, manifest.epoch, signed_parts(manifest))
+        name = (spec.digest(), manifest.stage, manifest.epoch, manifest.name)
+        if name[:3] == self._wanted[:3] and manifest.revision < self._revision:
+            # It was on its way for long: another one has replaced it since.
+            return
         if name != self._wanted:
             self._cancel(lambda key: key[0] == "install")
-        self._wanted = name
+        self._wanted, self._revision = name, manifest.revision
         self._spawn(("install", manifest.stage, manifest.epoch), self._install(spec, manifest, name, inner_step))
 
     async def close(self) -> None:
@@ -163,13 +170,26 @@ class Merger:
                 raise
             self._held = (self._engine.runner, name)
             self._forget(before[1], name)
+            self._serve(name, shards)
             peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
             logger.info(
                 "holds stage {} of epoch {}; {:.1f} s of CPU and {} MB at most so far",
                 manifest.stage, manifest.epoch, time.process_time(), peak_mb,
             )  # fmt: skip
         digest, _ = await self._engine.call(lambda runner: runner.state_digest())
-        self._send(Installed(manifest.stage, manifest.epoch, digest))
+        self._send(Installed(manifest.stage, manifest.epoch, digest, manifest.name))
+
+    def _serve(self, name: tuple[Any, ...], shards: list[tuple[int, int, bytes, bytes]]) -> None:
+        """Serve what is installed to whoever joins, so that a state is not gone with the two who made a shard of it."""
+        for topic in self._outbox.topics():
+            if isinstance(topic, tuple) and topic[0] == "state":
+                self._outbox.drop(topic)
+        try:
+            for _, _, weights, momentum in shards:
+                self._outbox.put(("state", name), weights)
+                self._outbox.put(("state", name), momentum)
+        except StoreFull as error:
+            logger.warning("cannot serve the installed state to others: {}", error)
 
     async def _shard(self, lo: int, hi: int, weights: Blob, momentum: Blob) -> tuple[int, int, bytes, bytes]:
         parts = await asyncio.gather(self._fetch(weights, "manifest"), self._fetch(momentum, "manifest"))

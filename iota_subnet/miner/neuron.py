@@ -197,6 +197,7 @@ class IotaMiner(BaseMinerNeuron):
             self.stop()
             return None
         self.server.issuer = self.validator.hotkey
+        self.merger.begin()
         return answer
 
     def _choose(self) -> NeuronView | None:
@@ -317,7 +318,7 @@ class IotaMiner(BaseMinerNeuron):
         validator = self.validator
         if self.spec is None or validator is None or manifest.stage >= self.spec.model.stages:
             return False
-        line = m.manifest_line(self.spec.digest(), manifest.stage, manifest.epoch, m.signed_parts(manifest))
+        line = m.manifest_line(self.spec.digest(), manifest.name)
         try:
             signature = bytes.fromhex(manifest.signature)
         except ValueError:

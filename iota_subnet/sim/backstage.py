@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from iota_subnet.core.actions import Action, Evaluate, ForgetBatch, PublishBatch, PublishScores, RecomputeShard
 from iota_subnet.core.events import (
     BatchPublished,
+    EffectFailed,
     Evaluated,
     Manifest,
     RunStarted,
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 OWNER_S = 15.0
 AUDIT_S = 0.5
 CHAIN_S = 1.0
+
+#: How often a failing effect is tried, as by the real shell.
+TRIES = 3
 
 
 class Backstage:
@@ -66,9 +70,9 @@ class Backstage:
                 if rng.random() < world.plan.auditor_loss:
                     world.counts["auditor"] += 1
                 else:
-                    self._soon(AUDIT_S, lambda: self._recompute(action))
+                    self._soon(AUDIT_S, lambda: self._recompute(action, TRIES))
             case Evaluate():
-                self._soon(world.plan.copy_s, lambda: self._evaluate(action))
+                self._soon(world.plan.copy_s, lambda: self._evaluate(action, TRIES))
             case PublishScores():
                 self._soon(CHAIN_S, lambda: self._set_weights(action))
             case _:
@@ -96,22 +100,35 @@ class Backstage:
         else:
             world.counts["tokens"] += 1
 
-    def _evaluate(self, action: Evaluate) -> None:
-        """Needs the bytes, and keeps them: from then on the validator serves the manifest."""
+    def _copied(self, manifests: tuple[Manifest, ...]) -> bool:
+        """Have all the bytes, and keep them: from then on the validator serves the manifest."""
         network = self.world.network
-        shards = [shard for manifest in action.manifests for shard in manifest.shards]
-        blobs = [blob for shard in shards for blob in (shard.weights, shard.momentum)]
-        if not all(network.can_fetch(blob) for blob in blobs):
-            # A copy that could not be had is tried for again while the process lives.
-            if action.epoch == self.world.orchestrator.state.manifests[0].epoch:
-                self._soon(CHAIN_S, lambda: self._evaluate(action))
-            return
-        for blob in blobs:
+        for blob in blobs_of(manifests):
+            if not network.can_fetch(blob):
+                return False
             network.hold(blob, "validator")
-        self.world.post(Evaluated(at=self.world.clock, epoch=action.epoch, loss=3.0))
+        return True
 
-    def _recompute(self, action: RecomputeShard) -> None:
+    def _failed(self, action: str, again: Callable[[int], None], tries: int) -> None:
+        """Bytes could not be had: try again soon, then say so."""
+        if tries > 1:
+            self._soon(CHAIN_S, lambda: again(tries - 1))
+        else:
+            self.world.counts["effect_failed"] += 1
+            self.world.post(EffectFailed(at=self.world.clock, action=action, hotkey="", reason="404"))
+
+    def _evaluate(self, action: Evaluate, tries: int) -> None:
+        if not self._copied(action.manifests):
+            self._failed("Evaluate", lambda left: self._evaluate(action, left), tries)
+            return
+        names = tuple(manifest.name for manifest in action.manifests)
+        self.world.post(Evaluated(at=self.world.clock, epoch=action.epoch, loss=3.0, manifests=names))
+
+    def _recompute(self, action: RecomputeShard, tries: int) -> None:
         network = self.world.network
+        if not self._copied((action.base,)):
+            self._failed("RecomputeShard", lambda left: self._recompute(action, left), tries)
+            return
         chosen = tuple(c for c in action.contributions if network.can_fetch(c.blob))
         digests = reduced_digests(action.base, action.lo, action.hi, chosen)
         weights, momentum = (BlobRef(name, 4 * (action.hi - action.lo), ("validator",)) for name in digests)
@@ -141,3 +158,9 @@ class Backstage:
                 world.counts["owner"] += 1
                 world.connect(world.add_miner(Trait()), True)
         world.at(world.now + OWNER_S, self.owner)
+
+
+def blobs_of(manifests: tuple[Manifest, ...]) -> list[BlobRef]:
+    """Everything that these global states consist of."""
+    shards = [shard for manifest in manifests for shard in manifest.shards]
+    return [blob for shard in shards for blob in (shard.weights, shard.momentum)]

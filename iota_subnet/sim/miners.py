@@ -145,14 +145,36 @@ class ScriptedMiner:
 
     def installed(self, manifest: Manifest) -> None:
         held = self.manifest
-        if held is not None and held.stage == manifest.stage and held.epoch > manifest.epoch:
-            return
+        if held is not None and held.stage == manifest.stage:
+            if (held.epoch, held.revision) > (manifest.epoch, manifest.revision):
+                return
         blobs = [blob for shard in manifest.shards for blob in (shard.weights, shard.momentum)]
         if held != manifest and not all(self.world.network.can_fetch(blob, self.hotkey) for blob in blobs):
             return
         self.stage, self.manifest = manifest.stage, manifest
+        if held != manifest:
+            self.serve(held, manifest)
         state = digest("state", *(blob.digest for blob in blobs)).hex()
-        self.send(StageInstalled(at=0.0, hotkey=self.hotkey, stage=manifest.stage, epoch=manifest.epoch, digest=state))
+        self.send(
+            StageInstalled(
+                at=0.0,
+                hotkey=self.hotkey,
+                stage=manifest.stage,
+                epoch=manifest.epoch,
+                digest=state,
+                manifest=manifest.name,
+            )
+        )
+
+    def serve(self, old: Manifest | None, new: Manifest) -> None:
+        """Whoever has installed a state serves it, until it installs another one."""
+        network = self.world.network
+        for shard in old.shards if old is not None else ():
+            network.drop(shard.weights, self.process)
+            network.drop(shard.momentum, self.process)
+        for shard in new.shards:
+            network.hold(shard.weights, self.process)
+            network.hold(shard.momentum, self.process)
 
     def commit(self, epoch: int, shards: int) -> None:
         if self.committed is None or self.committed[0] != epoch:

@@ -95,7 +95,14 @@ class Network:
     # -- bytes --------------------------------------------------------------------------------------------------------
 
     def hold(self, blob: BlobRef, holder: str) -> None:
-        self.holders.setdefault(blob.digest, []).append(holder)
+        holders = self.holders.setdefault(blob.digest, [])
+        if holder not in holders:
+            holders.append(holder)
+
+    def drop(self, blob: BlobRef, holder: str) -> None:
+        """One holder lets go of a blob."""
+        if holder in self.holders.get(blob.digest, ()):
+            self.holders[blob.digest].remove(holder)
 
     def forget(self, digest_: str) -> None:
         self.holders.pop(digest_, None)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 from typing import Any, Protocol
 
-from iota_subnet.core import draw, merge, phases, routing, scoring
-from iota_subnet.core.actions import Action
-from iota_subnet.core.events import LeaseFinished, ShardRecomputed
+from iota_subnet.core import assignment, balance, draw, merge, phases, routing, safety, scoring
+from iota_subnet.core.actions import Action, RecomputeShard
+from iota_subnet.core.events import LeaseFinished, ShardRecomputed, StageInstalled
 from iota_subnet.core.orchestrator import Orchestrator
-from iota_subnet.core.state import Fault, Lease, Microbatch, Phase, RunState, Shard, StageMerge
+from iota_subnet.core.state import Fault, Lease, Microbatch, Miner, Phase, RunState, Shard, StageMerge
 from iota_subnet.sim import storms
 from iota_subnet.sim.runs import play
 from iota_subnet.spec import shard_bounds
@@ -192,6 +193,38 @@ def receipts_count_for_ever(patch: Patch) -> None:
 
 def a_lost_manifest_stays_lost(patch: Patch) -> None:
     patch.setattr(merge, "_homeless", lambda state, stage, shard: False)
+    patch.setattr(safety, "watch", lambda state, stages: [])
+
+
+def any_manifest_of_the_epoch_counts(patch: Patch) -> None:
+    # As the core was until a seed told: who held what had been replaced was taken for a replica, and named a liar.
+    right = Orchestrator._installed
+
+    def wrong(self: Orchestrator, event: StageInstalled) -> list[Action]:
+        return right(self, replace(event, manifest=self.state.manifests[event.stage].name))
+
+    patch.setattr(Orchestrator, "_installed", wrong)
+
+
+def shards_are_made_again_from_the_new_state(patch: Patch) -> None:
+    # As the core was until the simulated auditor needed the bytes of what it starts from.
+    right = merge._recompute
+
+    def wrong(state: RunState, stage: StageMerge, shard: Shard, reason: str) -> list[Action]:
+        (asked,) = right(state, stage, shard, reason)
+        assert isinstance(asked, RecomputeShard)
+        return [replace(asked, base=state.manifests[stage.stage])]
+
+    patch.setattr(merge, "_recompute", wrong)
+
+
+def everybody_sits_in_front(patch: Patch) -> None:
+    def wrong(state: RunState, miner: Miner) -> list[Action]:
+        assignment.take(state, miner, 0)
+        return assignment.offer(state, miner)
+
+    patch.setattr(assignment, "seat", wrong)
+    patch.setattr(balance, "rescue", lambda state: [])
 
 
 def lost_inputs_are_not_made_again(patch: Patch) -> None:
@@ -235,7 +268,10 @@ PLANTED: dict[Callable[[Patch], None], str] = {
     the_feed_is_asked_once: "tokens that got lost are never asked for again",
     the_gone_keep_their_leases: "a miner that is gone keeps its leases",
     receipts_count_for_ever: "a receipt does not close its lease",
-    a_lost_manifest_stays_lost: "a manifest whose makers died is not made again",
+    a_lost_manifest_stays_lost: "a manifest whose makers died is neither made again nor given up",
+    any_manifest_of_the_epoch_counts: "who has installed a manifest that was replaced counts as a replica",
+    shards_are_made_again_from_the_new_state: "a lost shard is made again from the state that lacks it",
+    everybody_sits_in_front: "all newcomers get stage 0",
     lost_inputs_are_not_made_again: "an input that cannot be had is asked for for ever",
     nobody_is_told_why: "no reason for waiting while draining",
     faults_still_pay: "a named liar is paid",

@@ -6,12 +6,13 @@ The tensors are touched by `compute` in another process; here are the bytes' way
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from loguru import logger
 
 from iota_subnet.core.actions import Contribution, Evaluate, RecomputeShard
 from iota_subnet.core.events import Evaluated, Event, Manifest, ShardRecomputed
+from iota_subnet.messages import Blob
 from iota_subnet.spec import BlobRef, RunSpec
 from iota_subnet.train.codec import BadPayload
 from iota_subnet.validator import compute
@@ -84,7 +85,8 @@ class Auditor:
         self._keep(action.epoch)
         loss = await self._pool.run(compute.held_out_loss, self._spec.to_json(), self._sizes(), states, self._held_out)
         logger.info("epoch {}: held-out loss {:.4f} nats per token", action.epoch, loss)
-        self._post(Evaluated(at=self._clock(), epoch=action.epoch, loss=loss))
+        names = tuple(manifest.name for manifest in action.manifests)
+        self._post(Evaluated(at=self._clock(), epoch=action.epoch, loss=loss, manifests=names))
 
     async def _reduce(
         self, action: RecomputeShard, base: Sequence[Shard], given: Sequence[Given]
@@ -124,9 +126,9 @@ class Auditor:
     async def _state(self, manifest: Manifest) -> list[Shard]:
         """The bytes of a manifest, from our store or from a miner, kept and pinned."""
         shards: list[Shard] = []
-        for shard in manifest.shards:
+        for shard in self._outgoing.shards(manifest, self._hotkey):
             weights, momentum = await asyncio.gather(
-                self._fetch(shard.weights, "manifest"), self._fetch(shard.momentum, "manifest")
+                self._bytes(shard.weights, "manifest"), self._bytes(shard.momentum, "manifest")
             )
             await self._pin(manifest.epoch, weights)
             await self._pin(manifest.epoch, momentum)
@@ -139,6 +141,12 @@ class Auditor:
         self._kept.setdefault(epoch, set()).add(ref.digest)
         return ref
 
+    def remember(self, manifests: Iterable[Manifest]) -> None:
+        """What a process before this one has pinned, to be let go in its time."""
+        for manifest in manifests:
+            digests = (digest for s in manifest.shards for digest in (s.weights.digest, s.momentum.digest))
+            self._kept.setdefault(manifest.epoch, set()).update(digests)
+
     def _keep(self, epoch: int) -> None:
         """Let go of manifests that nobody will ask for; a blob that a newer manifest names stays."""
         for old in [number for number in self._kept if number <= epoch - KEEP_EPOCHS]:
@@ -146,5 +154,7 @@ class Auditor:
             self._store.forget(gone.difference(*self._kept.values()))
 
     async def _fetch(self, ref: BlobRef, label: str) -> bytes:
-        blob = self._outgoing.blob(ref, self._hotkey)
+        return await self._bytes(self._outgoing.blob(ref, self._hotkey), label)
+
+    async def _bytes(self, blob: Blob, label: str) -> bytes:
         return await self._fetcher.fetch(BlobRef(blob.digest, blob.nbytes, blob.urls), blob.ticket, label)

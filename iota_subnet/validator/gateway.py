@@ -168,9 +168,15 @@ class Gateway:
                     reason=plain(message.reason),
                 )
             case m.Installed():
-                _need(is_digest(message.digest), "a digest that is none")
-                stage, epoch = message.stage, message.epoch
-                return StageInstalled(at=at, hotkey=hotkey, stage=stage, epoch=epoch, digest=message.digest)
+                _need(is_digest(message.digest) and is_digest(message.manifest), "a digest that is none")
+                return StageInstalled(
+                    at=at,
+                    hotkey=hotkey,
+                    stage=message.stage,
+                    epoch=message.epoch,
+                    digest=message.digest,
+                    manifest=message.manifest,
+                )
             case m.Committed():
                 _need(len(message.shards) <= m.MAX_SHARDS, f"{len(message.shards)} shards")
                 shards = tuple(self._located(miner, made) for made in message.shards)

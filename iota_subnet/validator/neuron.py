@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ class IotaValidator(BaseValidatorNeuron):
         self.server = BlobServer(
             self.store, axon.ip, self.settings.blobs.port, self.hotkey, verify, clock, extra_routes=routes
         )
-        outgoing = Outgoing(spec.digest(), signer, clock, self.store, lambda: self.server)
+        outgoing = Outgoing(spec.digest(), signer, clock, self.store, lambda: self.server, self._all_miners)
         try:
             self.publisher = Publisher(feed, self.store, run_dir / "feed.json", post, clock)
         except DataError as error:
@@ -200,7 +201,9 @@ class IotaValidator(BaseValidatorNeuron):
         """What the process before this one had in mind: the scores it was to publish, the blobs it was to keep."""
         for report in [report for report in state.reports if report.scores][-1:]:
             self._take_scores(report.epoch, report.scores)
-        refs = [ref for manifest in state.manifests for s in manifest.shards for ref in (s.weights, s.momentum)]
+        kept = [*state.former, *state.safe, *state.manifests]
+        self.auditor.remember(kept)
+        refs = [ref for manifest in kept for s in manifest.shards for ref in (s.weights, s.momentum)]
         refs += [batch.tokens for batch in state.batches.values() if batch.tokens is not None]
         accepted = [shard.accepted for merge in state.merges for shard in merge.shards if shard.accepted is not None]
         refs += [ref for shard in accepted for ref in (shard.weights, shard.momentum)]
@@ -241,6 +244,9 @@ class IotaValidator(BaseValidatorNeuron):
 
     def _miner(self, hotkey: str) -> Miner | None:
         return self.service.state.miners.get(hotkey)
+
+    def _all_miners(self) -> Iterable[Miner]:
+        return self.service.state.miners.values()
 
     def _announced(self, hotkey: str) -> str | None:
         neuron = self.view.by_hotkey(hotkey) if self.view is not None else None

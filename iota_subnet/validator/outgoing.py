@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+
+from blake3 import blake3
 
 from iota_subnet.core.actions import Duty
 from iota_subnet.core.events import Manifest
+from iota_subnet.core.state import Miner
 from iota_subnet.messages import (
     Blob,
     ManifestShard,
@@ -22,37 +25,69 @@ from iota_subnet.wire.tickets import Ticket, encode
 #: Seconds that a ticket opens its blob: longer than any phase of localnet, shorter than a grudge.
 TICKET_S = 900.0
 
+#: Places that are named for one blob.
+MAX_URLS = 4
+
 
 class Outgoing:
     """Makes the payloads of one validator's messages."""
 
     def __init__(
-        self, run: str, sign: Signer, clock: Clock, store: BlobStore, server: Callable[[], BlobServer]
+        self,
+        run: str,
+        sign: Signer,
+        clock: Clock,
+        store: BlobStore,
+        server: Callable[[], BlobServer],
+        miners: Callable[[], Iterable[Miner]] = tuple,
     ) -> None:
         self._run = run
         self._sign = sign
         self._clock = clock
         self._store = store
         self._server = server
+        self._miners = miners
 
-    def blob(self, ref: BlobRef, reader: str) -> Blob:
+    def blob(self, ref: BlobRef, reader: str, holders: Sequence[str] = ()) -> Blob:
         """`ref` for `reader`. A copy that the validator holds is named last: peers first, so that bytes flow between
-        miners and the validator is the one who still has them when a miner is gone."""
-        urls = [url for url in ref.urls if url]
+        miners and the validator is the one who still has them when a miner is gone. `holders` are the data
+        URLs of others who have them."""
+        urls = [f"{holder}/v1/blobs/{ref.digest}" for holder in holders]
+        urls += [url for url in ref.urls if url and url not in urls]
         if self._store.has(ref.digest):
             own = self._server().url_of(ref.digest)
-            urls = [*[url for url in urls if url != own][:3], own]
+            urls = [*[url for url in urls if url != own][: MAX_URLS - 1], own]
         ticket = encode(Ticket(ref.digest, reader, self._clock() + TICKET_S), self._sign)
-        return Blob(ref.digest, ref.nbytes, tuple(urls[:4]), ticket)
+        return Blob(ref.digest, ref.nbytes, tuple(urls[:MAX_URLS]), ticket)
+
+    def shards(self, manifest: Manifest, reader: str) -> tuple[ManifestShard, ...]:
+        """A global state for `reader`. Whoever has installed it serves it too; readers are spread over them."""
+        holders = self._holders(manifest, reader)
+        start = int(blake3(reader.encode()).hexdigest()[:8], 16)
+        shards = []
+        for index, s in enumerate(manifest.shards):
+            first = (start + index) % max(1, len(holders))
+            near = [*holders, *holders][first : first + min(2, len(holders))]
+            shards.append(
+                ManifestShard(s.lo, s.hi, self.blob(s.weights, reader, near), self.blob(s.momentum, reader, near))
+            )
+        return tuple(shards)
 
     def manifest(self, manifest: Manifest, reader: str) -> StageManifest:
-        shards = tuple(
-            ManifestShard(s.lo, s.hi, self.blob(s.weights, reader), self.blob(s.momentum, reader))
-            for s in manifest.shards
-        )
-        parts = tuple((s.lo, s.hi, s.weights.digest, s.momentum.digest) for s in manifest.shards)
-        line = manifest_line(self._run, manifest.stage, manifest.epoch, parts)
-        return StageManifest(manifest.stage, manifest.epoch, shards, self._sign(line).hex())
+        signature = self._sign(manifest_line(self._run, manifest.name)).hex()
+        shards = self.shards(manifest, reader)
+        return StageManifest(manifest.stage, manifest.epoch, manifest.revision, shards, signature)
+
+    def _holders(self, manifest: Manifest, reader: str) -> list[str]:
+        return [
+            miner.data_url
+            for miner in self._miners()
+            if miner.stage == manifest.stage
+            and miner.installed == manifest.epoch
+            and miner.connected
+            and miner.data_url
+            and miner.hotkey != reader
+        ]
 
     def duty(self, duty: Duty, reader: str) -> PlannedDuty:
         contributions = tuple(

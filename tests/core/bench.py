@@ -8,6 +8,7 @@ from iota_subnet.core import invariants
 from iota_subnet.core.actions import Action, AssignLayer, GiveLease, PublishBatch, SetPhase
 from iota_subnet.core.events import (
     BatchPublished,
+    Evaluated,
     Event,
     LeaseFinished,
     Manifest,
@@ -90,9 +91,18 @@ class Bench:
     def disconnect(self, hotkey: str) -> list[Action]:
         return self.send(MinerDisconnected(at=self.now, hotkey=hotkey, reason="test"))
 
-    def install(self, hotkey: str, epoch: int, digest: str = "same") -> list[Action]:
+    def install(self, hotkey: str, epoch: int, digest: str = "same", manifest: str = "") -> list[Action]:
+        """Report the state that counts now, or another one by its name."""
         stage = self.state.miners[hotkey].stage
-        return self.send(StageInstalled(at=self.now, hotkey=hotkey, stage=stage, epoch=epoch, digest=digest))
+        name = manifest or self.state.manifests[stage].name
+        return self.send(
+            StageInstalled(at=self.now, hotkey=hotkey, stage=stage, epoch=epoch, digest=digest, manifest=name)
+        )
+
+    def evaluated(self, epoch: int, loss: float) -> list[Action]:
+        """The validator has copied and measured the manifests that count now."""
+        names = tuple(manifest.name for manifest in self.state.manifests)
+        return self.send(Evaluated(at=self.now, epoch=epoch, loss=loss, manifests=names))
 
     def publish(self) -> list[GiveLease]:
         """The feed publishes whatever is missing; returns the leases that were given."""

@@ -47,14 +47,14 @@ def test_nonsense_about_the_epoch_does_not_keep_a_seat_for_ever() -> None:
     bench.join("m0", install=False)
     for _ in range(40):
         bench.wait(1.0)
-        bench.send(StageInstalled(at=bench.now, hotkey="m0", stage=0, epoch=7, digest="x"))
+        bench.send(StageInstalled(at=bench.now, hotkey="m0", stage=0, epoch=7, digest="x", manifest="x"))
     assert "m0" not in bench.state.miners
 
 
 def test_an_installation_in_no_stage_is_refused() -> None:
     bench = Bench(stages=1, seats=1, ready=False)
     bench.send(MinerJoined(at=0.0, hotkey="a", boot="0"))
-    bench.send(StageInstalled(at=0.0, hotkey="a", stage=-1, epoch=0, digest="x"))
+    bench.send(StageInstalled(at=0.0, hotkey="a", stage=-1, epoch=0, digest="x", manifest="x"))
     assert bench.got(Refuse, "a")
     assert bench.state.miners["a"].installed == -1
 

@@ -50,7 +50,7 @@ def test_every_kind_of_event_has_a_rule() -> None:
         "MinerJoined": {"hotkey": "x", "boot": "0"},
         "MinerDisconnected": {"hotkey": "x", "reason": ""},
         "MetagraphChanged": {"hotkeys": ("m0", "m1")},
-        "StageInstalled": {"hotkey": "x", "stage": 0, "epoch": 0, "digest": ""},
+        "StageInstalled": {"hotkey": "x", "stage": 0, "epoch": 0, "digest": "", "manifest": ""},
         "BatchPublished": {"batch": 99, "tokens": blob("t")},
         "LeaseFinished": {"hotkey": "x", "lease": 9, "output": None, "losses": (), "seconds": 0.0, "inner_step": 0},
         "LeaseFailed": {"hotkey": "x", "lease": 9, "kind": "work", "digest": "", "reason": ""},
@@ -72,7 +72,7 @@ def test_every_kind_of_event_has_a_rule() -> None:
             "momentum": blob("m"),
             "contributors": (),
         },
-        "Evaluated": {"epoch": 4, "loss": 1.0},
+        "Evaluated": {"epoch": 4, "loss": 1.0, "manifests": ()},
         "WeightsSet": {"epoch": 4, "ok": True, "message": ""},
         "EffectFailed": {"action": "SetPhase", "hotkey": "x", "reason": ""},
         "ValidatorRestarted": {},
@@ -91,7 +91,7 @@ def test_whatever_a_stranger_sends_is_refused_by_name() -> None:
     bench = Bench(stages=1, seats=2)
     strange: list[events.Event] = [
         events.MinerConnected(at=0.0, hotkey="x"),
-        events.StageInstalled(at=0.0, hotkey="x", stage=0, epoch=0, digest=""),
+        events.StageInstalled(at=0.0, hotkey="x", stage=0, epoch=0, digest="", manifest=""),
         events.LeaseFinished(at=0.0, hotkey="x", lease=0, output=None, losses=(), seconds=0.0, inner_step=0),
         events.LeaseFailed(at=0.0, hotkey="x", lease=0, kind="work", digest="", reason=""),
         events.ShardsCommitted(at=0.0, hotkey="x", stage=0, epoch=0, shards=()),
@@ -184,7 +184,7 @@ def test_a_restarted_validator_asks_again_for_all_it_still_waits_for() -> None:
 
 def test_results_of_effects_reach_the_report_of_their_epoch() -> None:
     bench = Bench(stages=1, seats=1).train().commit_all().merge_all()
-    bench.send(events.Evaluated(at=bench.now, epoch=1, loss=2.5))
+    bench.evaluated(1, 2.5)
     bench.send(events.WeightsSet(at=bench.now, epoch=0, ok=True, message="block 7"))
     assert (bench.state.reports[0].eval_loss, bench.state.reports[0].weights_set) == (2.5, "block 7")
 

@@ -1,5 +1,5 @@
 from iota_subnet.core.actions import AssignLayer, Evaluate
-from iota_subnet.core.events import Evaluated, MinerJoined, MinerLeft
+from iota_subnet.core.events import MinerJoined, MinerLeft
 from iota_subnet.core.state import Phase
 
 from .bench import Bench
@@ -10,7 +10,7 @@ def lost(copied: bool) -> Bench:
     bench = Bench(stages=2, seats=2, rescue_s=20.0).train().commit_all().merge_all().install_all()
     assert bench.state.phase is Phase.TRAIN and bench.state.epoch == 1
     if copied:
-        bench.send(Evaluated(at=bench.now, epoch=1, loss=3.0))
+        bench.evaluated(1, 3.0)
     # Nobody has a replica to spare, and a newcomer sits there before the last one goes.
     bench.send(MinerLeft(at=bench.now, hotkey=bench.state.members(1)[0].hotkey))
     one, two = bench.state.members(0)
@@ -39,11 +39,12 @@ def test_a_manifest_that_died_uncopied_gives_way_to_the_last_one_that_the_valida
 
 def test_who_still_installs_the_lost_state_is_told_again_which_one_counts() -> None:
     bench = lost(copied=False)
+    gone = bench.state.manifests[0].name
     bench.wait(20.0)
     bench.wait(1.0)
-    bench.install("late", 1, "that of the lost one")
+    bench.install("late", 1, manifest=gone)
     assert bench.got(AssignLayer, "late") and bench.state.waiting_for == "a miner for stage 0"
-    bench.install("late", 1, "same")
+    bench.install("late", 1)
     assert bench.state.waiting_for == "miners train"
 
 

@@ -10,10 +10,9 @@ from dataclasses import replace
 import pytest
 
 from iota_subnet.core.state import Phase
-
-from .conclude import conclude
-from .plans import INCIDENTS, Plan, Trait, plan
-from .world import World
+from iota_subnet.sim.conclude import conclude
+from iota_subnet.sim.plans import INCIDENTS, Plan, Trait, plan
+from iota_subnet.sim.world import World
 
 SEEDS = int(os.environ.get("CORE_SEEDS", "150"))
 

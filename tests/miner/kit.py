@@ -64,7 +64,7 @@ class Bench:
         ticket = encode(Ticket(name, hotkey("M"), NOW + 60), signer("V"))
         return Blob(name, len(data), (self.server.url_of(name),), ticket)
 
-    def manifest(self, epoch: int, scale: float = 1.0, cuts: tuple[int, ...] = ()) -> StageManifest:
+    def manifest(self, epoch: int, scale: float = 1.0, cuts: tuple[int, ...] = (), revision: int = 0) -> StageManifest:
         """A state of this stage, in as many shards as `cuts` says."""
         size = StageRunner(self.spec, self.stage).parameters
         weights = codec.decode(initial_state(self.spec, self.stage)[0], (size,), "fp32") * np.float32(scale)
@@ -78,7 +78,7 @@ class Bench:
             )
             for lo, hi in pairwise(edges)
         )
-        return StageManifest(self.stage, epoch, shards, "")
+        return StageManifest(self.stage, epoch, revision, shards, "")
 
     def counted(self, name: str) -> list[int]:
         """Count the calls of a method of the runner; the list grows by one for each."""

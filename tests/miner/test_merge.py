@@ -191,7 +191,7 @@ async def test_an_installed_state_is_told_and_asked_again_told_again_without_tou
         got = b.fetcher.bytes_in.total
         b.merger.install(SPEC, dataclasses.replace(manifest, signature="of another day"))
         await eventually(lambda: len(b.of(Installed)) == 2)
-        assert b.of(Installed)[0] == b.of(Installed)[1] == Installed(0, 2, b.runner.state_digest())
+        assert b.of(Installed)[0] == b.of(Installed)[1] == Installed(0, 2, b.runner.state_digest(), manifest.name)
         assert b.fetcher.bytes_in.total == got and b.runner.batches == 1
 
 
@@ -241,6 +241,33 @@ async def test_of_several_states_asked_for_the_last_one_stands() -> None:
         assert [message.epoch for message in b.of(Installed)] == [4] and b.runner.epoch == 4
 
 
+async def test_a_state_that_was_replaced_is_not_brought_back_by_a_late_message() -> None:
+    async with bench() as b:
+        late, now = b.manifest(1, 0.5), b.manifest(1, 0.7, revision=1)
+        b.merger.install(SPEC, now)
+        await eventually(lambda: b.of(Installed))
+        b.merger.install(SPEC, late)
+        assert b.merger.busy == []
+        # Who joins anew may find a run that has begun anew, with the same epochs.
+        b.merger.begin()
+        b.merger.install(SPEC, late)
+        await eventually(lambda: len(b.of(Installed)) == 2)
+        assert [message.manifest for message in b.of(Installed)] == [now.name, late.name]
+
+
+async def test_an_installed_state_is_served_until_there_is_another() -> None:
+    async with bench() as b:
+        first, second = b.manifest(0, cuts=(100,)), b.manifest(1, 0.5)
+        b.merger.install(SPEC, first)
+        await eventually(lambda: b.of(Installed))
+        parts = [blob.digest for shard in first.shards for blob in (shard.weights, shard.momentum)]
+        assert all(b.store.has(digest) for digest in parts)
+        b.merger.install(SPEC, second)
+        await eventually(lambda: len(b.of(Installed)) == 2)
+        kept = [blob.digest for shard in second.shards for blob in (shard.weights, shard.momentum)]
+        assert all(b.store.has(digest) for digest in kept) and not any(b.store.has(digest) for digest in parts)
+
+
 async def test_a_run_that_began_anew_is_believed_and_nothing_of_the_old_one_is_left() -> None:
     """Same specification, so the same digest: the miner's epoch 5 must not pass for the new run's epoch 0."""
     async with bench() as b:
@@ -251,7 +278,7 @@ async def test_a_run_that_began_anew_is_believed_and_nothing_of_the_old_one_is_l
         b.merger.install(SPEC, b.manifest(0))
         await eventually(lambda: len(b.of(Installed)) == 2)
         assert b.of(Installed)[0].digest != b.of(Installed)[1].digest and b.runner.epoch == 0
-        assert b.outbox.topics() == []
+        assert [topic[0] for topic in b.outbox.topics()] == ["state"]
         b.merger.install(SPEC, b.manifest(5))
         await eventually(lambda: len(b.of(Installed)) == 3)
         b.merger.commit(0, 5, 2)
@@ -280,4 +307,5 @@ async def test_results_are_served_for_two_more_epochs() -> None:
             await eventually(lambda count=epoch + 1: len(b.of(Installed)) == count)  # type: ignore[misc]
             b.merger.commit(0, epoch, 1)
             await eventually(lambda count=epoch + 1: len(b.of(Committed)) == count)  # type: ignore[misc]
-        assert b.outbox.topics() == [("merge", 1), ("merge", 2), ("merge", 3)]
+        served = [topic for topic in b.outbox.topics() if topic[0] == "merge"]
+        assert served == [("merge", 1), ("merge", 2), ("merge", 3)]

@@ -194,8 +194,9 @@ async def test_a_manifest_that_the_validator_did_not_sign_for_this_is_refused(tm
             boss.manifest(run=small_spec(lease_s=1.0)),
             boss.manifest(stage=1),
             boss.manifest(epoch=3),
-            m.StageManifest(0, 0, good.shards, "not hex"),
-            m.StageManifest(0, 0, (), good.signature),
+            m.StageManifest(0, 0, 0, good.shards, "not hex"),
+            m.StageManifest(0, 0, 0, (), good.signature),
+            m.StageManifest(0, 0, 1, good.shards, good.signature),
         ):
             reply = await boss.call(miner, boss.assignment(manifest=manifest))
             assert not reply.accepted and "that you signed" in reply.reason

@@ -138,7 +138,7 @@ SENT_AND_POSTED = [
         m.Failure(3, "input", D, "404\x1b[2J\n" + "x" * 900),
         e.LeaseFailed(at=NOW, hotkey=A, lease=3, kind="input", digest=D, reason="404 [2J " + "x" * 192),
     ),
-    (m.Installed(1, 2, D), e.StageInstalled(at=NOW, hotkey=A, stage=1, epoch=2, digest=D)),
+    (m.Installed(1, 2, D, D), e.StageInstalled(at=NOW, hotkey=A, stage=1, epoch=2, digest=D, manifest=D)),
     (m.Committed(1, 2, (MADE,)), e.ShardsCommitted(at=NOW, hotkey=A, stage=1, epoch=2, shards=(LOCATED,))),
     (m.Fetched(1, 2, 3, (A, B)), e.ShardFetched(at=NOW, hotkey=A, stage=1, epoch=2, shard=3, have=(A, B))),
     (
@@ -165,7 +165,8 @@ def test_each_message_becomes_one_event_with_blobs_where_the_miner_serves_them(
         m.Receipt(3, m.Made(D, SPEC.swarm.max_blob_bytes + 1), (), 0.1, 0),
         m.Receipt(3, None, (1.0,) * 5000, 0.1, 0),
         m.Failure(3, "input", "x" * 65, ""),
-        m.Installed(0, 0, "x" * 100_000),
+        m.Installed(0, 0, "x" * 100_000, D),
+        m.Installed(0, 0, D, "x" * 100_000),
         m.Committed(0, 0, (m.Made("short", 5),)),
         m.Committed(0, 0, (MADE,) * (m.MAX_SHARDS + 1)),
         m.Fetched(0, 0, 0, ("x" * 65,)),

@@ -82,7 +82,7 @@ def test_numbers_that_json_does_not_know_come_back(tmp_path: Path) -> None:
     losses = (math.nan, math.inf, -math.inf, -0.0)
     receipt = LeaseFinished(at=1.0, hotkey="h", lease=1, output=None, losses=losses, seconds=math.nan, inner_step=0)
     ledger.append(receipt)
-    ledger.append(Evaluated(at=2.0, epoch=1, loss=math.nan))
+    ledger.append(Evaluated(at=2.0, epoch=1, loss=math.nan, manifests=("a",)))
     first, second = ledger.events()
     assert isinstance(first, LeaseFinished) and isinstance(second, Evaluated)
     assert [value.hex() for value in first.losses] == [value.hex() for value in losses]

@@ -8,7 +8,7 @@ import pytest
 
 from iota_subnet.core.actions import Contribution, Duty
 from iota_subnet.core.events import Manifest, ShardRef
-from iota_subnet.messages import StageManifest, manifest_line, signed_parts
+from iota_subnet.messages import StageManifest, manifest_line
 from iota_subnet.spec import BlobRef
 from iota_subnet.validator.outgoing import TICKET_S, Outgoing
 from iota_subnet.wire.blobs import BlobServer, MemoryStore, digest_of
@@ -65,8 +65,7 @@ def manifest(outgoing: Outgoing) -> StageManifest:
 
 
 def is_signed(found: StageManifest, run: str = "the run") -> bool:
-    line = manifest_line(run, found.stage, found.epoch, signed_parts(found))
-    return verify(V, line, bytes.fromhex(found.signature))
+    return verify(V, manifest_line(run, found.name), bytes.fromhex(found.signature))
 
 
 def test_a_manifest_is_signed_and_the_signature_covers_all_that_counts(outgoing: Outgoing) -> None:
@@ -78,6 +77,7 @@ def test_a_manifest_is_signed_and_the_signature_covers_all_that_counts(outgoing:
     for tampered in (
         replace(found, stage=0),
         replace(found, epoch=5),
+        replace(found, revision=1),
         replace(found, shards=(second, first)),
         replace(found, shards=(first,)),
         replace(found, shards=(replace(first, lo=1), second)),

@@ -56,7 +56,7 @@ def test_an_event_is_journaled_before_it_is_handled_and_handled_before_it_is_act
 
 def test_events_posted_while_one_is_handled_wait_their_turn() -> None:
     watched = Watched()
-    watched.then = [Tick(at=2.0), StageInstalled(at=2.0, hotkey="other", stage=0, epoch=0, digest="d")]
+    watched.then = [Tick(at=2.0), StageInstalled(at=2.0, hotkey="other", stage=0, epoch=0, digest="d", manifest="n")]
     assert [action.hotkey for action in watched.service.post(nobody()) if isinstance(action, Refuse)] == ["stranger"]
     assert watched.steps == [
         "journal MinerConnected", "handle MinerConnected", "perform Refuse", "journal Tick", "handle Tick",
