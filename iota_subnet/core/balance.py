@@ -1,5 +1,5 @@
 """Who moves house. Law: a run is as fast as its poorest stage, so the richest gives to it; few moves, and only such as
-are worth a stage's download. No stage gives its last replica.
+are worth a stage's download and a fresh optimiser. No stage gives its last replica.
 
 Between two epochs stages are compared by what their miners were timed to do. In between, only a stage without anybody
 is helped.
@@ -7,16 +7,23 @@ is helped.
 
 from __future__ import annotations
 
+from math import fsum
+from operator import itemgetter
+
 from iota_subnet.core import assignment, routing
 from iota_subnet.core.actions import Action
 from iota_subnet.core.index import NOBODY
 from iota_subnet.core.state import Miner, Phase, RunState
 
-#: One miner in so many may move at one boundary.
+#: One miner in so many may move at one boundary, and no more than so many in all.
 PART = 4
+MOST = 64
 
-#: What a move must add to the poorest stage, or it is not made.
-WORTH = 1.15
+#: What all moves of one boundary together must make of the poorest stage, or none is made.
+WORTH = 1.05
+
+#: What each of them must add to it.
+STEP = 1.01
 
 
 def move(state: RunState, miner: Miner, stage: int) -> list[Action]:
@@ -29,32 +36,66 @@ def move(state: RunState, miner: Miner, stage: int) -> list[Action]:
 
 
 def even_out(state: RunState) -> list[Action]:
-    """An epoch begins: the richest stage gives to the poorest while that helps."""
-    actions: list[Action] = []
-    worth = _worth(state)
-    for _ in range(max(1, state.index.ready // PART)):
-        strength = [sum(stage.values()) for stage in worth]
+    """An epoch begins: the richest stage gives to the poorest while that helps; is a gift too large, they swap."""
+    shares = state.index.shares
+    stages = [{hotkey: speed / shares[k] for hotkey, speed in stage.items()} for k, stage in enumerate(_speeds(state))]
+    before = min(fsum(stage.values()) for stage in stages)
+    budget = min(MOST, max(1, state.index.ready // PART))
+    moves: list[tuple[str, int]] = []
+    while True:
+        strength = [fsum(stage.values()) for stage in stages]
         poor, rich = strength.index(min(strength)), strength.index(max(strength))
-        # Half the difference is what makes the two alike; among equals the first hotkey goes.
-        half = (strength[rich] - strength[poor]) / 2
-        movable = sorted((abs(value - half), hotkey) for hotkey, value in worth[rich].items())
-        if len(movable) < 2 or half <= 0:
+        # What a miner is worth to a stage falls with what the stage has to do.
+        ratio = shares[rich] / shares[poor]
+        found = _best(stages[poor], stages[rich], ratio)
+        if found is None or len(moves) + len(found) > budget:
             break
-        hotkey = movable[0][1]
-        value = worth[rich][hotkey]
-        if min(strength[poor] + value, strength[rich] - value) < WORTH * strength[poor]:
-            break
-        worth[poor][hotkey] = worth[rich].pop(hotkey)
-        actions += move(state, state.miners[hotkey], poor)
-    return actions
+        for hotkey, here, there, times in (
+            (found[0], rich, poor, ratio),
+            *((h, poor, rich, 1 / ratio) for h in found[1:]),
+        ):
+            stages[there][hotkey] = stages[here].pop(hotkey) * times
+            moves.append((hotkey, there))
+    if min(fsum(stage.values()) for stage in stages) < WORTH * before:
+        return []
+    return [action for hotkey, stage in moves for action in move(state, state.miners[hotkey], stage)]
 
 
-def _worth(state: RunState) -> list[dict[str, float]]:
-    """What every ready miner adds to its stage; who was not timed yet counts as the mean of those who were."""
-    rates = [{m.hotkey: float(state.index.facts[m.hotkey].rate) for m in stage} for stage in _ready(state)]
-    known = [rate for stage in rates for rate in stage.values() if rate]
-    mean = sum(known) / len(known) if known else 1.0
-    return [{hotkey: rate or mean for hotkey, rate in stage.items()} for stage in rates]
+def _best(poor: dict[str, float], rich: dict[str, float], ratio: float) -> tuple[str, ...] | None:
+    """Who goes from `rich` to `poor`, and who, if anybody, comes back for it. Nobody when it would not help.
+
+    `ratio` is what a miner is worth in `poor`, of what it is worth in `rich`.
+    """
+    weak, strong = fsum(poor.values()), fsum(rich.values())
+    least = STEP * weak
+    best: tuple[float, tuple[str, ...]] = (0.0, ())
+    for hotkey in sorted(rich) if len(rich) > 1 else ():
+        best = max(best, (min(weak + rich[hotkey] * ratio, strong - rich[hotkey]), (hotkey,)), key=itemgetter(0))
+    if best[0] >= least:
+        return best[1]
+    takers = sorted((value, hotkey) for hotkey, value in poor.items())
+    at = 0
+    for given, hotkey in sorted((value, hotkey) for hotkey, value in rich.items()):
+        # The more is given, the more comes back: the best partner only moves up.
+        while at < len(takers):
+            taken, back = takers[at]
+            now = min(weak + given * ratio - taken, strong - given + taken / ratio)
+            best = max(best, (now, (hotkey, back)), key=itemgetter(0))
+            if weak + given * ratio - taken < strong - given + taken / ratio:
+                break
+            at += 1
+    return best[1] if best[0] >= least else None
+
+
+def _speeds(state: RunState) -> list[dict[str, float]]:
+    """How fast every ready miner is, whatever its stage has to do; who was not timed yet counts as the mean."""
+    shares = state.index.shares
+    speeds = [
+        {m.hotkey: state.index.facts[m.hotkey].rate * shares[k] for m in stage} for k, stage in enumerate(_ready(state))
+    ]
+    known = [speed for stage in speeds for speed in stage.values() if speed]
+    mean = fsum(known) / len(known) if known else 1.0
+    return [{hotkey: speed or mean for hotkey, speed in stage.items()} for stage in speeds]
 
 
 def _ready(state: RunState) -> list[list[Miner]]:

@@ -112,7 +112,8 @@ class Plan:
         }
         return RunSpec(
             seed=self.seed,
-            model=ModelSpec(stages=self.stages, blocks=max(2, self.stages)),
+            # A small vocabulary: the tail costs no more than the others, as scripted miners have it.
+            model=ModelSpec(stages=self.stages, blocks=max(2, self.stages), vocab=8),
             train=TrainSpec(microbatch=2),
             swarm=SwarmSpec(**{**limits, **self.swarm}),
         )
