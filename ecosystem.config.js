@@ -23,8 +23,8 @@ const neuron = (name, script, args) => ({
   // Exit code 2 means a setting that only the operator can put right: restarting would say the same again.
   stop_exit_codes: [2],
   exp_backoff_restart_delay: 1000,
-  // SIGINT ends a neuron after its present step; it then leaves the run, so nobody waits for it.
-  kill_timeout: 10000,
+  // SIGINT ends a neuron after its present step. A miner first finishes what others wait for (--work.drain_s, 30 s).
+  kill_timeout: 40000,
 });
 
 module.exports = {

@@ -30,11 +30,16 @@ class Join(SignedSynapse):
 
 
 class Leave(SignedSynapse):
-    """A miner stops on purpose: its seat is free at once, and nothing waits for it."""
+    """A miner stops on purpose: its seat is free at once, and nothing waits for it.
+
+    With `drain` it gets nothing new and asks again until it is `accepted`; `needed_for` says why not yet.
+    """
 
     reason: str = Field("", max_length=200)
+    drain: bool = False
 
     accepted: bool = False
+    needed_for: str = ""
 
 
 class AssignLayer(SignedSynapse):

@@ -87,6 +87,9 @@ class WorkSettings(Group):
         None, description="hotkey of the validator to work for; the one with most stake if none"
     )
     threads: int = Field(1, ge=1, description="CPU threads for one stage")
+    drain_s: float = Field(
+        30.0, ge=0, description="seconds to finish what others wait for before stopping; 0 stops at once"
+    )
     device: str = Field("cpu", description="torch device of the stage: cpu, cuda, cuda:1, mps")
 
 

@@ -102,7 +102,7 @@ def _ready(state: RunState) -> list[list[Miner]]:
     stages: list[list[Miner]] = [[] for _ in state.index.stages]
     for miner in state.miners.values():
         # Who has just joined has no facts yet: the index keeps none for a miner without a seat.
-        if state.index.facts.get(miner.hotkey, NOBODY).ready:
+        if state.index.facts.get(miner.hotkey, NOBODY).ready and not miner.leaving:
             stages[miner.stage].append(miner)
     return stages
 
@@ -116,6 +116,7 @@ def rescue(state: RunState) -> list[Action]:
         return []
     rich = max(range(len(stages)), key=lambda number: (held[number], stages[number].rate, -number))
     spare = [m for m in state.members(rich) if m.connected and m.installed == state.manifests[rich].epoch]
+    spare = [m for m in spare if not m.leaving] or spare
     # The one whose loss hurts least; what it has done for this epoch is lost with its seat.
     miner = min(spare, key=lambda m: (m.batches, state.index.facts[m.hotkey].rate, m.hotkey))
     return move(state, miner, deserted[0])

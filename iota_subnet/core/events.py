@@ -75,7 +75,10 @@ class MinerJoined(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinerLeft(Event):
+    """A miner stops on purpose: at once, or with `drain` as soon as nobody needs it any more. Sent until it is gone."""
+
     hotkey: str
+    drain: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,11 +24,15 @@ Queue = str | int
 
 
 class Facts(NamedTuple):
-    """What counts of one miner. `free` > 0: it may take a step that is not bound to anybody, with this weight."""
+    """What counts of one miner. `keeps`: it may go on with what it holds; `available`: with others' work too.
+
+    `free` > 0: it may take a step that is not bound to anybody, with this weight.
+    """
 
     stage: int
     slot: int
     ready: bool
+    keeps: bool
     available: bool
     enough: bool
     behind: bool
@@ -48,7 +52,7 @@ class Where(NamedTuple):
     stage: int
 
 
-NOBODY = Facts(-1, -1, False, False, False, False, False, False, 0, False, 0)
+NOBODY = Facts(-1, -1, False, False, False, False, False, False, False, 0, False, 0)
 
 _SUMS = ("ready", "enough", "behind", "thinnest", "empty")
 
@@ -62,21 +66,22 @@ def facts_of(state: RunState, miner: Miner) -> Facts:
     """One miner, derived."""
     swarm = state.spec.swarm
     ready = state.ready(miner)
-    available = ready and state.now >= miner.rest_until
-    room = available and len(miner.leases) < swarm.leases_per_miner
+    rested = ready and state.now >= miner.rest_until
+    room = rested and len(miner.leases) < swarm.leases_per_miner
     seated = miner.stage >= 0 and miner.connected
     return Facts(
         miner.stage,
         miner.slot,
         ready,
-        available,
+        rested,
+        rested and not miner.leaving,
         ready and miner.batches >= swarm.min_batches,
         seated and miner.installed <= state.epoch,
         seated and miner.installed > state.epoch,
         state.hopeless(miner),
         rate(miner) if ready else 0,
         room,
-        weight(miner, state.index.held.get(miner.hotkey, 0)) if room else 0,
+        weight(miner, state.index.held.get(miner.hotkey, 0)) if room and not miner.leaving else 0,
     )
 
 
@@ -284,7 +289,7 @@ class Index:
             self._reseat(hotkey, before, facts)
         if before.ready != facts.ready or before.stage != facts.stage:
             self._count()
-        if (facts.available, facts.stage) != (before.available, before.stage):
+        if (facts.keeps, facts.available, facts.stage) != (before.keeps, before.available, before.stage):
             self.moved_batches.update(self.kept.get(hotkey, {}))
             if before.stage >= 0:
                 # Who has tried a step gets it again only while nobody else could.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from iota_subnet.core import admission, assignment, merge, phases, routing, safety, trust
+from iota_subnet.core import admission, assignment, departure, merge, phases, routing, safety, trust
 from iota_subnet.core.actions import Action, Evaluate, PublishScores, Refuse
 from iota_subnet.core.deadlines import Due
 from iota_subnet.core.events import (
@@ -70,7 +70,7 @@ class Orchestrator:
             case MinerJoined():
                 return self._joined(event)
             case MinerLeft():
-                return self._drop(event.hotkey)
+                return self._left(event)
             case MinerConnected():
                 return self._connected(event)
             case MinerDisconnected():
@@ -168,8 +168,19 @@ class Orchestrator:
             state.miners[event.hotkey] = miner
             self._away(miner, state.spec.swarm.reconnect_s)
         # The same process may have moved to other ports since it joined.
+        state.miners[event.hotkey].leaving = False
+        state.index.miner(event.hotkey)
         state.miners[event.hotkey].axon, state.miners[event.hotkey].data_url = event.axon, event.data_url
         return actions
+
+    def _left(self, event: MinerLeft) -> list[Action]:
+        miner = self.state.miners.get(event.hotkey)
+        if event.drain and miner is not None and miner.connected:
+            departure.begin(self.state, miner)
+            reason = departure.needed_for(self.state, miner)
+            if reason:
+                return [Refuse(event.hotkey, "leave", f"still needed for {reason}")]
+        return self._drop(event.hotkey)
 
     def _connected(self, event: MinerConnected) -> list[Action]:
         state = self.state

@@ -58,6 +58,7 @@ class Miner:
     last_receipt_at: float = 0.0
     strikes: int = 0
     rest_until: float = 0.0
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,16 @@ class Launcher:
         for index in range(self.options.miners):
             self._next(f"starting miner-{index}")
             argv = [sys.executable, str(ENTRY_POINTS / "miner.py"), *common, "--wallet.name", "miners"]
-            ports = ["--wallet.hotkey", f"miner-{index}", "--axon.port", "0", "--blobs.port", "0"]
+            ports = [
+                "--wallet.hotkey",
+                f"miner-{index}",
+                "--axon.port",
+                "0",
+                "--blobs.port",
+                "0",
+                "--work.drain_s",
+                "0",
+            ]
             self._miners.append(family.start(f"miner-{index}", [*argv, *ports]))
 
     # Watching

@@ -37,6 +37,9 @@ REFUSED = Backoff(first_s=1.0, max_s=30.0)
 #: A connection that lasted so many seconds was a good one.
 STEADY_S = 10.0
 
+#: Between two questions whether we may go.
+DRAIN_ASK_S = 0.5
+
 #: Failures that one counts as when another process answers to the same hotkey: taking turns would help neither.
 REPLACED = 16
 
@@ -108,6 +111,7 @@ class IotaMiner(BaseMinerNeuron):
         self._closing.push_async_callback(self._leave)
         session = asyncio.create_task(self._stay_joined())
         self._closing.push_async_callback(cancel, [session])
+        self._closing.push_async_callback(self._drain)
 
     async def on_stop(self) -> None:
         """Close what was opened, the last first."""
@@ -297,6 +301,8 @@ class IotaMiner(BaseMinerNeuron):
                 self.merger.fix(message)
             case m.Retired():
                 self.worker.retire(message.batch)
+            case m.Refusal(what="leave"):
+                pass  # The answer to `Leave` says so too.
             case m.Refusal():
                 logger.warning("the validator did not accept {}: {}", message.what, message.reason)
                 if message.what in ("connection", "installation", "seat"):
@@ -313,6 +319,30 @@ class IotaMiner(BaseMinerNeuron):
         if self.validator is not None and self.spec is not None:
             with contextlib.suppress(PeerError):
                 await self._ask(Leave(reason="stopped by its operator"), 2.0)
+
+    async def _drain(self) -> None:
+        """Work on until the validator lets us go: what only this process holds would have to be done again."""
+        patience_s = self.settings.work.drain_s
+        if self._channel is None or self.validator is None or not patience_s:
+            return
+        clock = asyncio.get_running_loop().time
+        deadline, told = clock() + patience_s, ""
+        while clock() < deadline and self._channel is not None:
+            try:
+                answer: Leave = await self._ask(Leave(reason="stopped by its operator", drain=True), 2.0)
+            except PeerError:
+                return
+            if answer.accepted:
+                self.validator = None
+                return
+            if answer.needed_for != told:
+                told = answer.needed_for
+                left = deadline - clock()
+                logger.info("leaving: {}; {:.0f} s at most, interrupt again to go at once", told, left)
+            await asyncio.sleep(DRAIN_ASK_S)
+        logger.warning(
+            "leaving after {:.0f} s (--work.drain_s) although this miner is {}", patience_s, told or "needed"
+        )
 
     def _is_signed(self, manifest: m.StageManifest) -> bool:
         validator = self.validator

@@ -31,6 +31,8 @@ MEANING: dict[str, str] = {
     "writing an event down and acting on it",
     "join": "one more miner joins, whose passes take `amount` seconds",
     "leave": "`miner` says goodbye and goes",
+    "drain": "`miner` says goodbye and goes when it is not needed any more, after 20 s all the same; with `seconds`, a "
+    "new process is there so long after it: an upgrade",
     "deregister": "the hotkey of `miner` is not registered for `seconds`",
     "lie": "from now on `miner` publishes wrong reductions",
     "blackout": "`miners` die at one blow and come back after `seconds` as new processes (0: never)",
@@ -95,6 +97,31 @@ def _freeze(world: World, miner: ScriptedMiner, incident: Incident) -> None:
 def _leave(world: World, miner: ScriptedMiner, incident: Incident) -> None:
     miner.alive = miner.connected = False
     world.post(MinerLeft(at=world.clock, hotkey=miner.hotkey))
+
+
+def _drain(world: World, miner: ScriptedMiner, incident: Incident) -> None:
+    """Ask to leave until nobody needs it, for so long as an operator would wait."""
+    deadline = world.now + 20.0
+
+    def gone() -> None:
+        if incident.seconds:
+            _restart(world, miner, incident)
+        else:
+            _crash(world, miner, incident)
+
+    def ask() -> None:
+        if miner.connected:
+            world.post(MinerLeft(at=world.clock, hotkey=miner.hotkey, drain=True))
+        if world.up and miner.hotkey not in world.orchestrator.state.miners:
+            world.counts["drained"] += 1
+            gone()
+        elif world.now >= deadline:
+            world.post(MinerLeft(at=world.clock, hotkey=miner.hotkey))
+            gone()
+        else:
+            miner.later(0.5, ask)
+
+    ask()
 
 
 def _deregister(world: World, miner: ScriptedMiner, incident: Incident) -> None:
@@ -172,6 +199,7 @@ _OF_ONE: dict[str, Callable[[World, ScriptedMiner, Incident], None]] = {
     "blink": _away,
     "away": _away,
     "leave": _leave,
+    "drain": _drain,
     "deregister": _deregister,
     "lie": _lie,
 }

@@ -24,6 +24,7 @@ FAULTS: dict[str, str] = {
     "validator": "the validator dies, its successor replays the ledger",
     "join": "a miner comes late",
     "leave": "a miner says goodbye",
+    "drain": "a miner finishes what it holds, goes, and comes back as a new process",
     "deregister": "a hotkey is deregistered for a while",
     "liar": "a miner publishes wrong reductions",
     "hider": "a miner says that it cannot fetch its peers' bytes",
@@ -65,6 +66,7 @@ _EVENTS: dict[str, _Draw] = {
     ),
     "join": lambda r, at, n: Incident(at, "join", amount=r.uniform(0.1, 0.8)),
     "leave": lambda r, at, n: Incident(at, "leave", r.randrange(n)),
+    "drain": lambda r, at, n: Incident(at, "drain", r.randrange(n), seconds=r.uniform(0.1, 5.0)),
     "deregister": lambda r, at, n: Incident(at, "deregister", r.randrange(n)),
 }
 

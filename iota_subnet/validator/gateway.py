@@ -99,9 +99,12 @@ class Gateway:
     async def leave(self, synapse: Leave) -> Leave:
         """A miner stops on purpose."""
         assert synapse.dendrite is not None and synapse.dendrite.hotkey is not None
-        if self._miner_of(synapse.dendrite.hotkey) is not None:
-            self._post(MinerLeft(at=self._clock(), hotkey=synapse.dendrite.hotkey))
-        synapse.accepted = True
+        hotkey = synapse.dendrite.hotkey
+        reasons: list[str] = []
+        if self._miner_of(hotkey) is not None:
+            actions = self._post(MinerLeft(at=self._clock(), hotkey=hotkey, drain=synapse.drain))
+            reasons = [a.reason for a in actions if isinstance(a, Refuse) and a.hotkey == hotkey]
+        synapse.accepted, synapse.needed_for = not reasons, "".join(reasons[:1])
         return synapse
 
     def _why_not(self, synapse: Join) -> str:

@@ -32,6 +32,8 @@ INCIDENTS = [
     Incident(5.0, "restart_validator", seconds=4.0, amount=1.0),
     Incident(5.0, "join", amount=0.3),
     Incident(5.0, "leave", 1),
+    Incident(5.0, "drain", 1),
+    Incident(5.0, "drain", 1, seconds=2.0),
     Incident(5.0, "deregister", 1, seconds=6.0),
     Incident(2.0, "lie", 1),
     Incident(5.0, "blackout", seconds=2.0, miners=(0, 1, 2)),
@@ -39,7 +41,7 @@ INCIDENTS = [
 ]
 
 
-@pytest.mark.parametrize("incident", INCIDENTS, ids=lambda i: f"{i.what} {i.amount:g} {i.phase}".strip())
+@pytest.mark.parametrize("incident", INCIDENTS, ids=lambda i: f"{i.what} {i.seconds:g} {i.amount:g} {i.phase}".strip())
 def test_an_incident_happens_and_is_survived(incident: Incident) -> None:
     assert one(incident).counts[incident.what] > 0
 

@@ -48,6 +48,20 @@ async def test_who_joins_late_starts_from_the_others_state_and_is_paid(tmp_path:
         assert held[late.hotkey].state_digest == twin.state_digest
 
 
+async def test_who_is_stopped_finishes_first_and_nothing_has_to_be_done_again(tmp_path: Path) -> None:
+    async with swarm(tmp_path, miners=4, epochs=2, epoch_batches=24) as s:
+        await s.phase(Phase.TRAIN)
+        leaver = next(iter(s.miners.values()))
+        await s.until(lambda: leaver.worker.done > 1, what="some work of its own")
+        leaver.stop()
+        await s.until(s.tasks.pop(leaver).done, what="the miner to go")
+        assert leaver.hotkey not in s.state.miners
+        state = await s.finished()
+        assert conserved(state) and not state.faults
+        kinds = [type(event).__name__ for event in s.validator.ledger.events()]
+        assert "LeaseFailed" not in kinds and kinds.count("MinerLeft") >= 1
+
+
 class Vanishing(Merger):
     """Does not answer when asked for `on`."""
 
