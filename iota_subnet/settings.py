@@ -34,6 +34,7 @@ class RunSettings(Group):
     miners: int = Field(1, ge=1, description="ready miners that the first epoch waits for, a minute at most")
     seed: int = Field(0, description="public seed of first weights, data order and stage choice")
     data: str = Field("stdlib", description="stdlib, text:GLOB, or hf:NAME (streamed by the datasets package)")
+    keep_events: int = Field(1_000_000, ge=0, description="newest events that the ledger keeps at least; 0 keeps all")
     tokenizer: str = Field("bytes", description="bytes, or a tokenizer for transformers' AutoTokenizer")
 
     def build(self) -> RunSpec:

@@ -26,6 +26,7 @@ from iota_subnet.validator.compute import Compute
 from iota_subnet.validator.effects import Effects
 from iota_subnet.validator.feed import Publisher
 from iota_subnet.validator.gateway import Gateway
+from iota_subnet.validator.journal import FILE
 from iota_subnet.validator.ledger import Ledger, LedgerError, replay
 from iota_subnet.validator.outgoing import Outgoing
 from iota_subnet.validator.service import Service
@@ -100,7 +101,7 @@ class IotaValidator(BaseValidatorNeuron):
 
     def _open_ledger(self, run_dir: Path) -> Orchestrator:
         try:
-            self.ledger = Ledger(run_dir / "ledger.sqlite", self.spec)
+            self.ledger = Ledger(run_dir / FILE, self.spec, self.settings.run.keep_events)
             self._closing.callback(self.ledger.close)
             return replay(self.spec, self.ledger)
         except LedgerError as error:

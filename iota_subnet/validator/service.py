@@ -2,6 +2,8 @@
 
 Law: an event is on disk before it is handled, and handled before anything it causes is sent. What fails comes back as
 an event. Events that arrive while one is being handled wait their turn, so no two interleave.
+
+A snapshot is saved when an epoch begins, and when the ledger says that one is due.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from iota_subnet.core import invariants
 from iota_subnet.core.actions import Action
 from iota_subnet.core.events import Event
 from iota_subnet.core.orchestrator import Orchestrator
-from iota_subnet.core.state import RunState
+from iota_subnet.core.state import Phase, RunState
 from iota_subnet.validator.ledger import Ledger
 
 
@@ -32,6 +34,8 @@ class Service:
         self._waiting: deque[Event] = deque()
         self._busy = False
         self._closed = False
+        # A core that raised may have changed half of its state: that is nothing to go on from.
+        self._whole = True
 
     @property
     def state(self) -> RunState:
@@ -65,11 +69,18 @@ class Service:
     def _apply(self, event: Event) -> list[Action]:
         phase, epoch = self.state.phase, self.state.epoch
         self._ledger.append(event)
-        actions = self._orchestrator.handle(event)
+        try:
+            actions = self._orchestrator.handle(event)
+        except Exception:
+            self._whole = False
+            raise
         if self._check:
             invariants.check(self.state)
         if (phase, epoch) != (self.state.phase, self.state.epoch):
             logger.info("epoch {}: {} ({})", self.state.epoch, self.state.phase.value, self.state.waiting_for)
         for action in actions:
             self._perform(action)
+        begins = self.state.phase is Phase.TRAIN and (phase, epoch) != (self.state.phase, self.state.epoch)
+        if (begins or self._ledger.due) and self._whole:
+            self._ledger.save(self.state)
         return actions

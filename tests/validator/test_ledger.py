@@ -19,7 +19,9 @@ from iota_subnet.core.events import ALL, Evaluated, Event, LeaseFinished, Manife
 from iota_subnet.sim.plans import Plan
 from iota_subnet.sim.world import World
 from iota_subnet.spec import BlobRef, RunSpec
-from iota_subnet.validator.ledger import SCHEMA, Ledger, LedgerError, replay
+from iota_subnet.validator.journal import SCHEMA
+from iota_subnet.validator.ledger import Ledger, LedgerError, replay
+from iota_subnet.validator.verify import verify
 
 SPEC = RunSpec("ledger", 5)
 REF = BlobRef("ab" * 32, 2**40, ("http://127.0.0.1:1/v1/blobs/x", "http://[::1]:2/ü"))
@@ -113,11 +115,50 @@ def test_another_specification_is_refused_and_the_first_difference_named(tmp_pat
     assert len(Ledger(path, SPEC)) == 200
 
 
-def test_another_schema_is_refused_with_advice(tmp_path: Path) -> None:
-    path = written(tmp_path / "ledger.sqlite")
-    edit(path, "UPDATE run SET value = '1' WHERE key = 'schema'")
-    with pytest.raises(LedgerError, match=rf"schema 1, this release reads {SCHEMA}; replay it with the release"):
+def test_the_schema_before_this_one_is_refused_with_advice_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    edit(path, "CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+    edit(path, "CREATE TABLE events (seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, body BLOB NOT NULL)")
+    edit(path, "INSERT INTO run VALUES ('schema', '2'), ('spec', ?)", SPEC.to_json())
+    with pytest.raises(LedgerError, match=rf"schema 2, this release reads {SCHEMA}; replay it with the release"):
         Ledger(path, SPEC)
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall() == [
+        ("events",),
+        ("run",),
+    ]
+    db.close()
+
+
+def test_one_digest_names_a_history(tmp_path: Path) -> None:
+    """The same events of the same run give the same digest, however they were committed; anything else another."""
+
+    def head(name: str, spec: RunSpec, *groups: list[Event]) -> tuple[int, bytes]:
+        ledger = Ledger(tmp_path / name, spec)
+        for group in groups:
+            ledger.append(*group)
+        found = ledger.head()
+        ledger.close()
+        return found
+
+    one, two, three = Tick(at=1.0), Tick(at=2.0), Evaluated(at=2.0, epoch=0, loss=1.0)
+    digests = [
+        head("together", SPEC, [one, two, three]),
+        head("alone", SPEC, [one], [two], [three]),
+        head("reordered", SPEC, [two, one, three]),
+        head("shorter", SPEC, [one, two]),
+        head("another run", RunSpec("ledger", 6), [one, two, three]),
+    ]
+    assert digests[0] == digests[1] and len(set(digests)) == 4
+
+
+def test_the_chain_goes_on_when_the_file_is_opened_again(tmp_path: Path) -> None:
+    path = written(tmp_path / "ledger.sqlite")
+    again = Ledger(path, SPEC)
+    again.append(Tick(at=200.0))
+    whole = Ledger(tmp_path / "whole.sqlite", SPEC)
+    whole.append(*(Tick(at=float(at)) for at in range(201)))
+    assert again.head() == whole.head() and len(again) == 201
 
 
 @pytest.mark.parametrize(
@@ -131,7 +172,7 @@ def test_another_schema_is_refused_with_advice(tmp_path: Path) -> None:
 )
 def test_an_event_that_cannot_be_read_is_named(tmp_path: Path, kind: str, body: bytes, words: str) -> None:
     path = written(tmp_path / "ledger.sqlite")
-    edit(path, "INSERT INTO events (kind, body) VALUES (?, ?)", kind, body)
+    edit(path, "INSERT INTO events VALUES (201, ?, ?, x'00')", kind, body)
     with pytest.raises(LedgerError, match=words):
         list(Ledger(path, SPEC).events())
 
@@ -151,6 +192,12 @@ def test_a_folder_that_is_not_there_is_refused_with_advice(tmp_path: Path) -> No
         Ledger(tmp_path / "no" / "ledger.sqlite", SPEC)
 
 
+def test_a_lock_that_a_killed_validator_left_behind_stops_nobody(tmp_path: Path) -> None:
+    path = written(tmp_path / "ledger.sqlite")
+    assert Path(f"{path}.lock").exists()
+    assert len(Ledger(path, SPEC)) == 200
+
+
 def test_two_validators_cannot_write_one_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iota_subnet.validator.ledger.LOCK_S", 0.1)
     first = Ledger(tmp_path / "ledger.sqlite", SPEC)
@@ -163,10 +210,12 @@ def test_two_validators_cannot_write_one_history(tmp_path: Path, monkeypatch: py
 
 def test_a_full_disk_is_an_error_that_says_so_and_the_ledger_stays_usable(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite", SPEC)
-    ledger._db.execute("PRAGMA max_page_count = 6")
+    ledger._db.execute(f"PRAGMA max_page_count = {ledger._db.execute('PRAGMA page_count').fetchone()[0]}")
     big = LeaseFinished(at=1.0, hotkey="h" * 90_000, lease=1, output=None, losses=(), seconds=0.0, inner_step=0)
     with pytest.raises(LedgerError, match="make room"):
         ledger.append(big)
+    with pytest.raises(LedgerError, match="make room"):
+        ledger.append(Tick(at=1.0), big)
     ledger._db.execute("PRAGMA max_page_count = 100000")
     ledger.append(Tick(at=2.0))
     assert list(ledger.events()) == [Tick(at=2.0)]
@@ -178,25 +227,27 @@ from pathlib import Path
 from iota_subnet.core.events import Tick
 from iota_subnet.spec import RunSpec
 from iota_subnet.validator.ledger import Ledger
-ledger = Ledger(Path(sys.argv[1]), RunSpec("ledger", 5))
-for at in range(10**9):
-    ledger.append(Tick(at=float(at)))
+ledger, group = Ledger(Path(sys.argv[1]), RunSpec("ledger", 5)), int(sys.argv[2])
+for at in range(0, 10**9, group):
+    ledger.append(*(Tick(at=float(at + k)) for k in range(group)))
     print(at, flush=True)
 """
 
 
-def test_what_was_appended_survives_kill_9(tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", [1, 8])
+def test_what_was_appended_survives_kill_9_and_a_commit_is_whole_or_not_there(tmp_path: Path, group: int) -> None:
     path = tmp_path / "ledger.sqlite"
     root = Path(__file__).resolve().parents[2]
-    writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path)], cwd=root, stdout=subprocess.PIPE, text=True, env={**os.environ}
-    )
+    command = [sys.executable, "-c", WRITER, str(path), str(group)]
+    writer = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True, env={**os.environ})
     assert writer.stdout is not None
     said = [int(writer.stdout.readline()) for _ in range(300)]
     writer.send_signal(signal.SIGKILL)
     said += [int(line) for line in writer.stdout.read().splitlines()]
     writer.wait()
-    found = list(Ledger(path, SPEC).events())
-    # One event may have been written that nobody was told of.
-    assert len(said) <= len(found) <= len(said) + 1
+    ledger = Ledger(path, SPEC)
+    found = list(ledger.events())
+    # One commit may have been made that nobody was told of.
+    assert len(found) // group - len(said) in (0, 1) and len(found) % group == 0
     assert found == [Tick(at=float(at)) for at in range(len(found))]
+    assert verify(ledger).head == ledger.head()
