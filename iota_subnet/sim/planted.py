@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from iota_subnet.core import assignment, balance, draw, merge, phases, routing, safety, scoring
-from iota_subnet.core.actions import Action, RecomputeShard
+from iota_subnet.core.actions import Action
 from iota_subnet.core.events import LeaseFinished, ShardRecomputed, StageInstalled
 from iota_subnet.core.orchestrator import Orchestrator
 from iota_subnet.core.state import Fault, Lease, Microbatch, Miner, Phase, RunState, Shard, StageMerge
@@ -206,18 +206,6 @@ def any_manifest_of_the_epoch_counts(patch: Patch) -> None:
     patch.setattr(Orchestrator, "_installed", wrong)
 
 
-def shards_are_made_again_from_the_new_state(patch: Patch) -> None:
-    # As the core was until the simulated auditor needed the bytes of what it starts from.
-    right = merge._recompute
-
-    def wrong(state: RunState, stage: StageMerge, shard: Shard, reason: str) -> list[Action]:
-        (asked,) = right(state, stage, shard, reason)
-        assert isinstance(asked, RecomputeShard)
-        return [replace(asked, base=state.manifests[stage.stage])]
-
-    patch.setattr(merge, "_recompute", wrong)
-
-
 def everybody_sits_in_front(patch: Patch) -> None:
     def wrong(state: RunState, miner: Miner) -> list[Action]:
         assignment.take(state, miner, 0)
@@ -270,7 +258,6 @@ PLANTED: dict[Callable[[Patch], None], str] = {
     receipts_count_for_ever: "a receipt does not close its lease",
     a_lost_manifest_stays_lost: "a manifest whose makers died is neither made again nor given up",
     any_manifest_of_the_epoch_counts: "who has installed a manifest that was replaced counts as a replica",
-    shards_are_made_again_from_the_new_state: "a lost shard is made again from the state that lacks it",
     everybody_sits_in_front: "all newcomers get stage 0",
     lost_inputs_are_not_made_again: "an input that cannot be had is asked for for ever",
     nobody_is_told_why: "no reason for waiting while draining",
