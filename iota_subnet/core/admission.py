@@ -39,10 +39,10 @@ def refusal(state: RunState, hotkey: str) -> str:
     )
 
 
-def expire(state: RunState, hotkey: str) -> None:
+def expire(state: RunState, hotkey: str, when: float) -> None:
     """A reminder: who has not asked for `wait_s` has gone elsewhere."""
     asked = state.line.get(hotkey)
-    if asked is not None and state.now >= asked + state.spec.swarm.wait_s:
+    if asked is not None and when >= asked + state.spec.swarm.wait_s:
         del state.line[hotkey]
 
 

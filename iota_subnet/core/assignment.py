@@ -48,10 +48,10 @@ def _inner_step(state: RunState, miner: Miner) -> int:
     return peers[len(peers) // 2] if peers else miner.inner_step
 
 
-def overdue(state: RunState, hotkey: str) -> list[Action]:
+def overdue(state: RunState, hotkey: str, when: float) -> list[Action]:
     """A reminder: offer again what was not installed in time. Who let `TRIES` offers pass loses the seat."""
     miner = state.miners.get(hotkey)
-    if miner is None or not miner.connected or miner.stage < 0 or state.now < miner.assign_deadline:
+    if miner is None or not miner.connected or miner.stage < 0 or when < miner.assign_deadline:
         return []
     if miner.installed >= state.manifests[miner.stage].epoch or miner.assign_tries >= TRIES:
         return []

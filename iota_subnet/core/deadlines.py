@@ -1,4 +1,5 @@
-"""What is due when. Law: an entry is a reminder to look, never a fact: who is reminded asks the state what is so.
+"""What is due when. Law: an entry is a reminder to look, never a fact: who is reminded asks the state what is so at
+the entry's own time, so that an old entry, which an index built anew does not have, changes nothing.
 
 Whoever sets a time in the state adds an entry for it; an old one that is still in the heap finds nothing to do. Entries
 are ordered by (time, kind, key) alone, so that the order in which they were added changes nothing.

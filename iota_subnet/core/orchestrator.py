@@ -254,8 +254,8 @@ class Orchestrator:
         state = self.state
         index = state.index
         actions = routing.expire(state) + safety.retry(state)
-        for _, kind, key in index.seats.pop(state.now):
-            actions += self._due(Due(kind), str(key))
+        for when, kind, key in index.seats.pop(state.now):
+            actions += self._due(Due(kind), str(key), when)
         index.settle(state)
         for hotkey in sorted(index.doomed):
             miner = state.miners[hotkey]
@@ -265,16 +265,16 @@ class Orchestrator:
         index.tidy(state)
         return actions
 
-    def _due(self, kind: Due, hotkey: str) -> list[Action]:
+    def _due(self, kind: Due, hotkey: str, when: float) -> list[Action]:
         """A reminder about somebody with a seat; whether it is still needed is for the state to say."""
         state = self.state
         if kind == Due.SEAT:
-            return assignment.overdue(state, hotkey)
+            return assignment.overdue(state, hotkey, when)
         if kind == Due.PLACE:
-            admission.expire(state, hotkey)
+            admission.expire(state, hotkey, when)
             return []
         miner = state.miners.get(hotkey)
         gone = miner is not None and not miner.connected
-        if miner is not None and gone and miner.back_by <= state.now:
+        if miner is not None and gone and miner.back_by <= when:
             return self._drop(hotkey)
         return []

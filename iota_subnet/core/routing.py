@@ -363,15 +363,15 @@ def _close(state: RunState, lease: Lease) -> None:
 def expire(state: RunState) -> list[Action]:
     """Take back every lease whose deadline has passed; its work may still arrive late. Ask again for lost tokens."""
     actions: list[Action] = []
-    for _, kind, key in state.index.dues.pop(state.now):
+    for when, kind, key in state.index.dues.pop(state.now):
         number = int(key)
         if kind == Due.LEASE:
             lease = state.leases.get(number)
-            if lease is not None and lease.deadline <= state.now:
+            if lease is not None and lease.deadline <= when:
                 actions += _expire_lease(state, lease)
             continue
         batch = state.batches.get(number)
-        if batch is not None and batch.tokens is None and state.now >= batch.asked_at + state.spec.swarm.lease_s:
+        if batch is not None and batch.tokens is None and when >= batch.asked_at + state.spec.swarm.lease_s:
             actions.append(ask(state, batch))
     return actions
 

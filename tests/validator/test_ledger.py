@@ -141,7 +141,7 @@ def test_one_digest_names_a_history(tmp_path: Path) -> None:
         ledger.close()
         return found
 
-    one, two, three = Tick(at=1.0), Tick(at=2.0), Evaluated(at=2.0, epoch=0, loss=1.0)
+    one, two, three = Tick(at=1.0), Tick(at=2.0), Evaluated(at=2.0, epoch=0, loss=1.0, manifests=())
     digests = [
         head("together", SPEC, [one, two, three]),
         head("alone", SPEC, [one], [two], [three]),
