@@ -13,6 +13,7 @@ from template.errors import NeuronError
 #: Name: the module that has `add_arguments(parser)` and `main(options) -> exit code`, and one line of help.
 COMMANDS = {
     "localnet": ("iota_subnet.localnet.command", "run a whole subnet on this machine and watch it train"),
+    "status": ("iota_subnet.status.command", "say what this machine's neurons do, wait for and have earned"),
     "simulate": ("iota_subnet.sim.command", "play seeded disasters on the real core, in virtual time"),
 }
 
