@@ -85,6 +85,122 @@ class PlannedDuty:
     contributions: tuple[PlannedContribution, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a miner sits. `installed` is the epoch of the state that it holds, -1 for none; `missing` says why it is
+    given no work, and is empty when it may be given some."""
+
+    stage: int
+    slot: int
+    installed: int
+    missing: str
+    done: int
+    strikes: int
+    rest_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in the line for a seat; it is lost `kept_s` from now unless the miner asks again (`Join`)."""
+
+    number: int
+    of: int
+    kept_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """No seat for so many seconds, and why."""
+
+    seconds_left: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLease:
+    lease: int
+    op: str
+    batch: int
+    seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """A miner's part in the merge under way. `commit` is owed, done, or none when it is not asked for."""
+
+    commit: Literal["none", "owed", "done"]
+    reduce_owed: int
+    reduce_done: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScorePart:
+    """What one epoch adds to a score: volume x quality. It counts for another `seconds_left`, and after that until the
+    next epoch is closed."""
+
+    epoch: int
+    volume: float
+    quality: float
+    seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """CLASP's word on one epoch, nats per token: a positive effect is harm, beside the standard error of it."""
+
+    epoch: int
+    samples: int
+    mean_loss: float
+    effect: float
+    error: float
+    quality: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A fault: the score is 0 until the first epoch that closes after `seconds_left`."""
+
+    epoch: int
+    what: str
+    seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class StandingReport:
+    """How one hotkey stands with the validator: everything that it is given, owes and has earned.
+
+    `own` is what this miner has to do now, be it to wait, and `own_s` how long that may take; `waiting_for` and
+    `seconds_left` say what the whole run waits for. `closed` is the last epoch that was scored, -1 for none. `parts`
+    are the newest ones; `older` is what all others add. `share` is the part of all scores, `rank` 1 for the highest of
+    `ranked`, 0 without a score.
+    """
+
+    phase: str
+    epoch: int
+    epochs: int
+    waiting_for: str
+    seconds_left: float
+    own: str
+    own_s: float
+    seat: Seat | None
+    place: Place | None
+    ban: Ban | None
+    leases: tuple[OpenLease, ...]
+    duties: Duties
+    volume: float
+    closed: int
+    parts: tuple[ScorePart, ...]
+    older: float
+    score: float
+    share: float
+    rank: int
+    ranked: int
+    measured: Measured | None
+    faults: tuple[Evidence, ...]
+    weights_epoch: int
+    weights: str
+
+
 class FromOrchestrator(msgspec.Struct, frozen=True, tag=True):
     """Base of what the orchestrator sends down a work channel."""
 

@@ -1,15 +1,15 @@
 """The synapses between miners and the validator that orchestrates: decisions, never tensors.
 
-`Join` and `Leave` go from a miner's dendrite to the validator's axon; `AssignLayer`, `SetPhase` and `MergePlan` from
-the validator's dendrite to the miner's axon. Every field is signed, both ways, by `SignedSynapse`. The hot path (leases
-and receipts) is in `messages.py` and runs over the work channel.
+`Join`, `Leave` and `Standing` go from a miner's dendrite to the validator's axon; `AssignLayer`, `SetPhase` and
+`MergePlan` from the validator's dendrite to the miner's axon. Every field is signed, both ways, by `SignedSynapse`. The
+hot path (leases and receipts) is in `messages.py` and runs over the work channel.
 """
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from iota_subnet.messages import MAX_SHARDS, PlannedDuty, StageManifest
+from iota_subnet.messages import MAX_SHARDS, PlannedDuty, StageManifest, StandingReport
 from template.synapse import SignedSynapse
 
 
@@ -40,6 +40,12 @@ class Leave(SignedSynapse):
 
     accepted: bool = False
     needed_for: str = ""
+
+
+class Standing(SignedSynapse):
+    """A miner asks how it stands. Answered for the calling hotkey alone, whether it has a seat or not."""
+
+    report: StandingReport | None = None
 
 
 class AssignLayer(SignedSynapse):

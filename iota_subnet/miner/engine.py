@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from iota_subnet.miner.meter import Meter
 from iota_subnet.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Engine:
         self._device = device
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="stage")
         self.runner: StageRunner | None = None
+        self.meter = Meter()
 
     async def open(self, spec: RunSpec, stage: int) -> None:
         """Build the runner of `stage`, or keep the one there is."""
@@ -38,7 +40,8 @@ class Engine:
 
         def timed() -> tuple[T, float]:
             began = time.perf_counter()
-            return work(runner), time.perf_counter() - began
+            with self.meter.computing():
+                return work(runner), time.perf_counter() - began
 
         return await self._in_thread(timed)
 

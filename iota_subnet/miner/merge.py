@@ -211,7 +211,8 @@ class Merger:
         self._on_installed(epoch)
 
     async def _fetch(self, blob: Blob, label: str) -> bytes:
-        return await self._fetcher.fetch(BlobRef(blob.digest, blob.nbytes, blob.urls), blob.ticket, label)
+        with self._engine.meter.fetching():
+            return await self._fetcher.fetch(BlobRef(blob.digest, blob.nbytes, blob.urls), blob.ticket, label)
 
     def _future(self, place: Place) -> asyncio.Future[tuple[str, ...]]:
         return self._fixed.setdefault(place, asyncio.get_running_loop().create_future())

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import secrets
+import time
 from typing import Any, TypeVar
 
 from loguru import logger
@@ -15,10 +16,13 @@ from iota_subnet import messages as m
 from iota_subnet.miner.engine import Engine
 from iota_subnet.miner.merge import Merger
 from iota_subnet.miner.outbox import Outbox
+from iota_subnet.miner.record import Record
+from iota_subnet.miner.reporter import Reporter
 from iota_subnet.miner.work import Worker
 from iota_subnet.protocol import AssignLayer, Join, Leave, MergePlan, SetPhase
 from iota_subnet.settings import MinerSettings, advertised
 from iota_subnet.spec import RunSpec, SpecError
+from iota_subnet.statusfile import NAME, StatusFile
 from iota_subnet.tasks import cancel
 from iota_subnet.wire.backoff import Backoff
 from iota_subnet.wire.blobs import BlobFetcher, BlobServer, CannotListen, MemoryStore
@@ -61,6 +65,9 @@ class IotaMiner(BaseMinerNeuron):
         self.spec: RunSpec | None = None
         self.doing = "starting"
         self._engine = Engine(settings.work.threads, settings.work.device)
+        self.record = Record()
+        self.reporter = Reporter(self.record, self._engine.meter, self._ask, lambda: self.worker.open)
+        self.status = StatusFile(settings.state_path.parent / NAME, self._document)
         self._stage = -1
         self._channel: ChannelClient | None = None
         self._rejoin = asyncio.Event()
@@ -109,6 +116,9 @@ class IotaMiner(BaseMinerNeuron):
         await self.announce_axon(self.axon.port)
         logger.info("axon on port {}, data at {}", self.axon.port, self.server.url)
         self._closing.push_async_callback(self._leave)
+        self._closing.callback(lambda: self.status.write(ended=True, state=str(self._fatal or "stopped")))
+        reporting = asyncio.create_task(self.reporter.run(self.status, lambda: self.validator is not None))
+        self._closing.push_async_callback(cancel, [reporting])
         session = asyncio.create_task(self._stay_joined())
         self._closing.push_async_callback(cancel, [session])
         self._closing.push_async_callback(self._drain)
@@ -270,7 +280,11 @@ class IotaMiner(BaseMinerNeuron):
 
     async def set_phase(self, synapse: SetPhase) -> SetPhase:
         """Follow the run's phase."""
-        self._say(f"epoch {synapse.epoch}: {synapse.phase}, {synapse.waiting_for}")
+        self.doing = f"epoch {synapse.epoch}: {synapse.phase}, {synapse.waiting_for}"
+        logger.debug("{}", self.doing)
+        install = "install the new state" if synapse.manifest is not None else ""
+        own = "publish the pseudo-gradient" if synapse.shards else install
+        self.reporter.phase(synapse.phase, synapse.epoch, synapse.waiting_for, synapse.seconds_left, own)
         if synapse.manifest is not None:
             if synapse.manifest.stage != self._stage or not self._is_signed(synapse.manifest):
                 return _refused(synapse, "the manifest is not one of this run, for my stage, that you signed")
@@ -288,14 +302,17 @@ class IotaMiner(BaseMinerNeuron):
         if not self._holds(synapse.stage, synapse.epoch):
             return _refused(synapse, "this miner does not hold that stage at that epoch")
         self.merger.reduce(synapse.stage, synapse.epoch, synapse.duties)
+        self.reporter.duty(f"reduce {len(synapse.duties)} of the stage's shards", synapse.seconds_left)
         synapse.accepted = True
         return synapse
 
     def _on_message(self, message: m.FromOrchestrator) -> None:
         match message:
             case m.Lease():
+                self.record.given(message, time.monotonic())
                 self.worker.give(message)
             case m.Withdrawn():
+                self.record.withdrawn(message.lease, message.reason)
                 self.worker.withdraw(message.lease)
             case m.Contributors():
                 self.merger.fix(message)
@@ -304,8 +321,10 @@ class IotaMiner(BaseMinerNeuron):
             case m.Refusal(what="leave"):
                 pass  # The answer to `Leave` says so too.
             case m.Refusal():
-                logger.warning("the validator did not accept {}: {}", message.what, message.reason)
-                if message.what in ("connection", "installation", "seat"):
+                if message.what not in ("connection", "installation", "seat"):
+                    self.reporter.refused(message.what, message.reason)
+                else:
+                    logger.warning("the validator did not accept {}: {}", message.what, message.reason)
                     # Whoever is told that it has no seat asks for one again.
                     self._rejoin.set()
 
@@ -363,8 +382,30 @@ class IotaMiner(BaseMinerNeuron):
 
     def _send(self, message: m.FromMiner) -> None:
         """Not connected: after a reconnect the validator asks again, and gets the kept answer."""
-        if self._channel is not None:
-            self._channel.send(message)
+        delivered = self._channel is not None and self._channel.send(message)
+        self.record.sent(message, delivered, time.monotonic())
+
+    def _document(self) -> dict[str, Any]:
+        """The status file, but for what the file adds itself. Nothing in it is secret."""
+        wallet, spec = self.settings.wallet, self.spec
+        return {
+            "kind": "miner",
+            "hotkey": self.hotkey,
+            "wallet": wallet.name,
+            "wallet_hotkey": wallet.hotkey,
+            "netuid": self.settings.netuid,
+            "state": self.doing,
+            "connected": self._channel is not None and self._channel.connected,
+            "run": spec.name if spec is not None else "",
+            "validator": self.validator.hotkey if self.validator is not None else "",
+            "stage": self._stage,
+            "epoch": self._engine.meter.epoch,
+            "phase": self._engine.meter.phase,
+            "axon_port": self.axon.port,
+            "data_url": self.server.url,
+            "leases_done": self.worker.done,
+            "merge_duties": self.merger.busy,
+        } | self.reporter.document()
 
     def _say(self, doing: str) -> None:
         if doing != self.doing:

@@ -121,7 +121,8 @@ class Worker:
         return Receipt(lease.lease, made, tuple(losses), seconds, step)
 
     async def _fetch(self, blob: Blob) -> bytes:
-        return await self._fetcher.fetch(BlobRef(blob.digest, blob.nbytes, blob.urls), blob.ticket, "activation")
+        with self._engine.meter.fetching():
+            return await self._fetcher.fetch(BlobRef(blob.digest, blob.nbytes, blob.urls), blob.ticket, "activation")
 
 
 def identity(lease: Lease) -> Identity:

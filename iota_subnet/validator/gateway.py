@@ -26,9 +26,10 @@ from iota_subnet.core.events import (
     ShardsCommitted,
     StageInstalled,
 )
-from iota_subnet.core.state import Miner
-from iota_subnet.protocol import Join, Leave
+from iota_subnet.core.state import Miner, RunState
+from iota_subnet.protocol import Join, Leave, Standing
 from iota_subnet.spec import BlobRef, RunSpec
+from iota_subnet.validator.standing import standing
 from iota_subnet.wire.blobs import is_digest
 from iota_subnet.wire.channel import ChannelError
 from iota_subnet.wire.signing import Clock
@@ -58,6 +59,7 @@ class Gateway:
         announced: Callable[[str], str | None],
         post: Callable[[Event], list[Action]],
         clock: Clock,
+        state: Callable[[], RunState],
     ) -> None:
         self.opened = False
         self._spec = spec
@@ -66,6 +68,7 @@ class Gateway:
         self._announced = announced
         self._post = post
         self._clock = clock
+        self._state = state
 
     # The axon
 
@@ -105,6 +108,12 @@ class Gateway:
             actions = self._post(MinerLeft(at=self._clock(), hotkey=hotkey, drain=synapse.drain))
             reasons = [a.reason for a in actions if isinstance(a, Refuse) and a.hotkey == hotkey]
         synapse.accepted, synapse.needed_for = not reasons, "".join(reasons[:1])
+        return synapse
+
+    async def standing(self, synapse: Standing) -> Standing:
+        """A miner asks how it stands; what it sent as its standing is not looked at. No event: nothing changes."""
+        assert synapse.dendrite is not None and synapse.dendrite.hotkey is not None
+        synapse.report = standing(self._state(), synapse.dendrite.hotkey, self._clock())
         return synapse
 
     def _why_not(self, synapse: Join) -> str:

@@ -19,6 +19,7 @@ from iota_subnet.core.orchestrator import Orchestrator
 from iota_subnet.core.state import Miner, RunState
 from iota_subnet.messages import ToMiner, ToOrchestrator
 from iota_subnet.settings import ValidatorSettings, advertised
+from iota_subnet.statusfile import NAME, StatusFile
 from iota_subnet.train.data import DataError, Feed
 from iota_subnet.validator import compute
 from iota_subnet.validator.audit import Auditor
@@ -30,7 +31,7 @@ from iota_subnet.validator.journal import FILE
 from iota_subnet.validator.ledger import Ledger, LedgerError, replay
 from iota_subnet.validator.outgoing import Outgoing
 from iota_subnet.validator.service import Service
-from iota_subnet.validator.status import snapshot
+from iota_subnet.validator.status import pointer, snapshot
 from iota_subnet.wire.blobs import BlobFetcher, BlobServer, CannotListen, DirStore, StoreFull
 from iota_subnet.wire.channel import PATH, ChannelServer
 from template.base.validator import BaseValidatorNeuron
@@ -98,6 +99,12 @@ class IotaValidator(BaseValidatorNeuron):
         self.gateway.opened = True
         ticker = asyncio.create_task(self._tick())
         self._closing.callback(ticker.cancel)
+        file = StatusFile(
+            self.settings.state_path.parent / NAME, lambda: pointer(self.settings, self.hotkey, self.server)
+        )
+        self._closing.callback(lambda: file.write(ended=True, state="stopped"))
+        writer = asyncio.create_task(file.keep())
+        self._closing.callback(writer.cancel)
 
     def _open_ledger(self, run_dir: Path) -> Orchestrator:
         try:
@@ -120,7 +127,9 @@ class IotaValidator(BaseValidatorNeuron):
         axon = self.settings.axon
         self.dendrite = SignedDendrite(self.wallet, max_body_bytes=axon.max_body_bytes)
         self.fetcher = BlobFetcher(swarm.max_blob_bytes, store=self.store, try_s=10.0, total_s=30.0)
-        self.gateway = Gateway(spec, self._channel_url, self._miner, self._announced, post, clock)
+        self.gateway = Gateway(
+            spec, self._channel_url, self._miner, self._announced, post, clock, lambda: self.service.state
+        )
         self.channel = ChannelServer(
             hotkey=self.hotkey,
             sign=signer,
@@ -168,7 +177,7 @@ class IotaValidator(BaseValidatorNeuron):
             self.wallet, axon.ip, axon.port, axon.external_ip, axon.external_port, who=self.gateway.who,
             max_body_bytes=axon.max_body_bytes,
         )  # fmt: skip
-        self.axon.attach(self.gateway.join).attach(self.gateway.leave)
+        self.axon.attach(self.gateway.join).attach(self.gateway.leave).attach(self.gateway.standing)
         self._closing.push_async_callback(self.effects.close)
         self._closing.push_async_callback(self.axon.stop)
         await self.axon.start()

@@ -6,14 +6,20 @@ from dataclasses import asdict
 from typing import Any
 
 from iota_subnet.core.scoring import score
-from iota_subnet.core.state import RunState
+from iota_subnet.core.state import Phase, RunState
+from iota_subnet.settings import ValidatorSettings
+from iota_subnet.wire.blobs import BlobServer
 
 #: Losses shown; older ones are thinned out by the reader's own history.
 RECENT = 240
 
 
 def snapshot(state: RunState, now: float) -> dict[str, Any]:
-    """Everything a view shows. Times are seconds from now."""
+    """Everything a view shows. Times are seconds from now.
+
+    `line` is in order, with the seconds since each last asked; `returned` are stages whose state was lost and that went
+    back to that of the epoch given; `empty` are stages in which nobody can work.
+    """
     tokens = state.spec.train.microbatch * state.spec.model.seq
     retired = sum(report.microbatches for report in state.reports)
     return {
@@ -52,6 +58,35 @@ def snapshot(state: RunState, now: float) -> dict[str, Any]:
             for miner in state.miners.values()
         ],
         "scores": {hotkey: round(score(state, hotkey), 4) for hotkey in dict.fromkeys([*state.parts, *state.miners])},
+        "line": [{"hotkey": hotkey, "asked_s": round(max(0.0, now - at), 1)} for hotkey, at in state.line.items()],
+        "banned": [
+            {"hotkey": hotkey, "seconds_left": round(until - now, 1), "reason": reason}
+            for hotkey, (until, reason) in state.banned.items()
+            if until > now
+        ],
+        "returned": {str(stage): epoch for stage, epoch in state.returned.items()},
+        "empty": empty(state),
         "faults": [asdict(fault) for fault in state.faults],
         "reports": [asdict(report) for report in state.reports[-64:]],
+    }
+
+
+def empty(state: RunState) -> list[int]:
+    """Stages in which nobody can work: nobody connected holds the state that the phase asks for."""
+    wanted = state.epoch + (state.phase in (Phase.INSTALL, Phase.DONE))
+    staffed = {miner.stage for miner in state.miners.values() if miner.connected and miner.installed == wanted}
+    return [stage for stage in range(state.spec.model.stages) if stage not in staffed]
+
+
+def pointer(settings: ValidatorSettings, hotkey: str, server: BlobServer) -> dict[str, Any]:
+    """The validator's status file: who it is, and where its status is served. Small, because a whole one is not."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.axon.ip, settings.axon.ip)
+    return {
+        "kind": "validator",
+        "hotkey": hotkey,
+        "wallet": settings.wallet.name,
+        "wallet_hotkey": settings.wallet.hotkey,
+        "netuid": settings.netuid,
+        "state": "running",
+        "url": f"http://{f'[{host}]' if ':' in host else host}:{server.port}",
     }

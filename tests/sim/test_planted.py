@@ -8,6 +8,7 @@ from iota_subnet.sim.planted import PLANTED, Patch, planted, seeds_needed
 
 #: These need a rare coincidence; `benchmarks/simulate.py --planted` looks longer than a test should.
 RARE = {
+    "any_manifest_of_the_epoch_counts",
     "a_lost_manifest_stays_lost",
     "faults_still_pay",
     "liars_go_free",

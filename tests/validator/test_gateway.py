@@ -11,7 +11,7 @@ from iota_subnet import messages as m
 from iota_subnet.core import events as e
 from iota_subnet.core.actions import Action
 from iota_subnet.core.orchestrator import Orchestrator
-from iota_subnet.protocol import Join, Leave
+from iota_subnet.protocol import Join, Leave, Standing
 from iota_subnet.spec import BlobRef, RunSpec
 from iota_subnet.validator.gateway import STARTING, Gateway
 from iota_subnet.wire.channel import ChannelError
@@ -32,8 +32,9 @@ class Border:
         self.events: list[e.Event] = []
         self.chain = {A: "10.0.0.7", B: "10.0.0.7", C: "10.0.0.7"}
         self.gateway = Gateway(
-            SPEC, lambda: "http://v:1/v1/channel", self.core.state.miners.get, self.chain.get, self.post, lambda: NOW
-        )
+            SPEC, lambda: "http://v:1/v1/channel", self.core.state.miners.get, self.chain.get, self.post, lambda: NOW,
+            lambda: self.core.state,
+        )  # fmt: skip
         self.gateway.opened = True
         self.core.handle(started(SPEC))
         self.core.handle(
@@ -121,6 +122,24 @@ async def test_leaving_frees_the_seat_and_without_one_is_not_journaled(border: B
         synapse.set_terminals({"hotkey": who}, {})
         assert (await border.gateway.leave(synapse)).accepted
     assert border.events == [e.MinerLeft(at=NOW, hotkey=A)]
+
+
+async def test_a_standing_is_the_callers_own_whatever_was_sent_and_is_not_journaled(border: Border) -> None:
+    forged = (await ask_standing(border, A, Standing())).report
+    assert forged is not None and forged.seat is not None
+    reply = await ask_standing(border, C, Standing(report=forged))
+    assert reply.report is not None and reply.report.seat is None and reply.report.own == "join"
+    assert border.events == []
+
+
+async def ask_standing(border: Border, who: str, synapse: Standing) -> Standing:
+    synapse.set_terminals({"hotkey": who}, {})
+    return await border.gateway.standing(synapse)
+
+
+async def test_a_standing_survives_the_wire(border: Border) -> None:
+    reply = await ask_standing(border, A, Standing())
+    assert Standing.from_body(reply.body()).report == reply.report
 
 
 def at_a(text: str, nbytes: int) -> BlobRef:

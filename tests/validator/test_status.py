@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+from iota_subnet.core.events import MinerJoined
 from iota_subnet.core.state import Phase, RunState
 from iota_subnet.sim.plans import Plan
 from iota_subnet.sim.world import World
 from iota_subnet.validator.status import RECENT, snapshot
+from tests.core.bench import Bench
 
 from .kit import small_spec
 
@@ -44,3 +46,30 @@ def test_only_the_newest_losses_are_shown() -> None:
 
     state = RunState(small_spec(), samples=[Sample(("a", "b"), float(n)) for n in range(RECENT + 5)])
     assert snapshot(state, 0.0)["recent_losses"] == [float(n) for n in range(5, RECENT + 5)]
+
+
+def test_who_waits_who_is_banned_and_which_stages_are_empty_is_shown() -> None:
+    bench = Bench(1, 2, max_miners=2, wait_s=60.0)
+    bench.send(MinerJoined(at=bench.now, hotkey="first", boot="0"))
+    bench.now = 5.0
+    bench.send(MinerJoined(at=bench.now, hotkey="second", boot="0"))
+    bench.state.banned = {"bad": (20.0, "nobody could fetch what it serves"), "once": (1.0, "over")}
+    shown = snapshot(bench.state, 6.0)
+    assert shown["line"] == [{"hotkey": "first", "asked_s": 6.0}, {"hotkey": "second", "asked_s": 1.0}]
+    assert shown["banned"] == [{"hotkey": "bad", "seconds_left": 14.0, "reason": "nobody could fetch what it serves"}]
+    assert (shown["empty"], shown["returned"]) == ([], {})
+    for hotkey in ("m0", "m1"):
+        bench.disconnect(hotkey)
+    assert snapshot(bench.state, 6.0)["empty"] == [0]
+
+
+def test_a_stage_is_empty_while_nobody_has_installed_what_the_phase_asks_for() -> None:
+    bench = Bench(1, 2).train().commit_all().merge_all()
+    assert bench.state.phase is Phase.INSTALL and snapshot(bench.state, 0.0)["empty"] == [0]
+    bench.install("m0", 1)
+    assert snapshot(bench.state, 0.0)["empty"] == []
+
+
+def test_a_stage_that_went_back_to_an_older_state_is_shown() -> None:
+    state = RunState(small_spec(), returned={1: 4})
+    assert snapshot(state, 0.0)["returned"] == {"1": 4}
