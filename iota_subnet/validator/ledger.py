@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 from loguru import logger
 
+from iota_subnet import __version__
 from iota_subnet.core.events import Event
 from iota_subnet.core.orchestrator import Orchestrator
 from iota_subnet.core.state import RunState
@@ -54,6 +55,7 @@ class Ledger(Journal):
     """Events in order, the specification of the run they belong to, and snapshots of its state.
 
     The newest `keep` events are kept, and as many before them as the last two snapshots need; 0 keeps all for ever.
+    `written_by` is the release that had it open before.
 
     Raises:
         LedgerError: the file is not a ledger of this version, belongs to another run, or another process has it open.
@@ -92,6 +94,9 @@ class Ledger(Journal):
             execute("INSERT OR IGNORE INTO run VALUES ('schema', ?), ('spec', ?)", (str(SCHEMA), spec.to_json()))
             self._check(spec)
             execute("INSERT OR IGNORE INTO run VALUES ('base', ?)", (_written(genesis(spec.to_json())),))
+            found = execute("SELECT value FROM run WHERE key = 'release'").fetchone()
+            self.written_by = found[0] if found else __version__
+            execute("INSERT OR REPLACE INTO run VALUES ('release', ?)", (__version__,))
             execute(
                 "CREATE TABLE IF NOT EXISTS events "
                 "(seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, body BLOB NOT NULL, digest BLOB NOT NULL)"
@@ -287,6 +292,14 @@ def replay(spec: RunSpec, ledger: Ledger) -> Orchestrator:
         else:
             after = seq
             break
+    if ledger.written_by != __version__ and len(ledger) > after:
+        logger.warning(
+            "release {} replays the last {} events, which release {} has handled and did not end in good order: what "
+            "its rules decide otherwise counts from here on",
+            __version__,
+            len(ledger) - after,
+            ledger.written_by,
+        )
     mark = ledger.mark(after)
     if mark is None:
         raise LedgerError(

@@ -242,6 +242,7 @@ class IotaValidator(BaseValidatorNeuron):
         """Close what was opened, the last first; first of all nothing is taken down any more."""
         if self._service is not None:
             self._service.close()
+            self._service.save()
         await self._closing.aclose()
 
     @property

@@ -66,6 +66,12 @@ class Service:
         """Take no more events: what happens while the validator ends is for its successor to find out."""
         self._closed = True
 
+    def save(self) -> None:
+        """A snapshot of the end. Whoever goes on from here, maybe with other rules in another release, has nothing to
+        replay that these rules have decided."""
+        if self._whole and len(self._ledger):
+            self._ledger.save(self.state)
+
     def _apply(self, event: Event) -> list[Action]:
         phase, epoch = self.state.phase, self.state.epoch
         self._ledger.append(event)

@@ -90,12 +90,18 @@ class Swarm:
         """As by kill -9: from this moment nothing is journaled, nobody is told, no promise is kept."""
         if isinstance(neuron, IotaValidator):
             neuron.service.close()
+            neuron.service._whole = False
         else:
             neuron.validator = None
         task = self.tasks.pop(neuron)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+    async def leave(self, neuron: IotaValidator | IotaMiner) -> None:
+        """Stop it as its operator would, and wait for its end."""
+        neuron.stop()
+        await self.tasks.pop(neuron)
 
     async def until(self, condition: Callable[[], Any], within_s: float = 25.0, what: str = "it") -> Any:
         """Wait for `condition`; a neuron that ends before it fails the test with what ended it."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from iota_subnet import messages as m
+from iota_subnet.core.events import ValidatorRestarted
 from iota_subnet.core.state import Phase
 from iota_subnet.miner.neuron import IotaMiner
 
@@ -19,6 +20,11 @@ PATIENT = {"commit_s": 60.0, "reduce_s": 60.0, "install_s": 60.0, "lease_s": 60.
 
 def seats(s: Swarm) -> dict[str, tuple[str, int]]:
     return {miner.hotkey: (miner.boot, miner.stage) for miner in s.state.miners.values()}
+
+
+def works(s: Swarm, miner: IotaMiner) -> bool:
+    found = s.state.miners.get(miner.hotkey)
+    return found is not None and s.state.ready(found)
 
 
 async def back(s: Swarm) -> None:
@@ -94,3 +100,26 @@ async def test_what_a_crash_left_pinned_and_nobody_needs_can_go(tmp_path: Path) 
         needed = {shard.weights.digest for manifest in s.state.manifests for shard in manifest.shards}
         assert stray not in up.store._pinned
         assert needed <= up.store._pinned
+
+
+async def test_an_upgrade_one_process_after_the_other_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with swarm(tmp_path, miners=4, epochs=3, epoch_batches=40, **PATIENT) as s:
+        await s.phase(Phase.TRAIN)
+        await s.until(lambda: s.state.reports[0].microbatches >= 4)
+        await s.leave(s.validator)
+        monkeypatch.setattr("iota_subnet.validator.ledger.__version__", "99.0")
+        up = s.add_validator()
+        await s.until(lambda: up._service is not None and up.gateway.opened, what="the new release")
+        assert up.ledger.written_by != "99.0"
+        seq = max(seq for seq in up.ledger.snapshot_seqs() if seq <= len(up.ledger))
+        assert isinstance(next(iter(up.ledger.events(seq)), None), ValidatorRestarted), "nothing was left to replay"
+        for name in list(s.miners):
+            await s.leave(s.miners[name])
+            again = s.add_miner(name)
+            await s.until(lambda one=again: works(s, one))
+        state = await s.finished()
+        assert conserved(state) and not state.faults
+        assert all(report.replicas_identical and report.coverage == [1.0, 1.0] for report in state.reports)
+        assert "LeaseFailed" not in [type(event).__name__ for event in up.ledger.events()]
