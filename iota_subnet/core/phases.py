@@ -96,7 +96,8 @@ def _train(state: RunState) -> list[Action]:
         state.draining = True
         state.deadline = state.now + swarm.drain_s
     if state.batches and state.now < state.deadline:
-        state.waiting_for = f"{len(state.batches)} microbatches are still on their way"
+        left = len(state.batches)
+        state.waiting_for = f"{left} microbatch{'es are' if left > 1 else ' is'} still on the way"
         return actions
     merge.begin(state)
     return actions + _enter(state, Phase.COMMIT, swarm.commit_s, "replicas publish their pseudo-gradients")

@@ -33,9 +33,10 @@ from iota_subnet.sim.watch import Watch, Wrong, need
 
 __all__ = ["World", "Wrong", "need"]
 
-#: More happenings than this in one instant are a hot loop: some, and so many per miner.
+#: More happenings than this in one instant are a hot loop: some, so many per miner, and so many per shard of a merge.
 MOST_AT_ONCE = 400
 MOST_PER_MINER = 40
+MOST_PER_SHARD = 8
 
 #: How often an incident that waits for a phase looks whether it has come (simulated seconds).
 LOOK_S = 0.05
@@ -52,6 +53,8 @@ class World:
         self.heap: list[tuple[float, int, Callable[[], None]]] = []
         self.posted = 0
         self.at_once = 0
+        shards = plan.miners * plan.miners // (2 * plan.stages)
+        self.most_at_once = MOST_AT_ONCE + MOST_PER_MINER * plan.miners + MOST_PER_SHARD * shards
         self.counts: Counter[str] = Counter()
         self.miners: dict[str, ScriptedMiner] = {}
         self.deregistered: dict[str, None] = {}
@@ -97,7 +100,7 @@ class World:
         state = self.orchestrator.state
         need(when < self.plan.latest_s, f"stuck in {state.phase.value}: {state.waiting_for}")
         self.at_once = self.at_once + 1 if when == self.now else 0
-        need(self.at_once < MOST_AT_ONCE + MOST_PER_MINER * self.plan.miners, f"a hot loop at {when:.2f}")
+        need(self.at_once < self.most_at_once, f"a hot loop at {when:.2f}")
         self.now = when
         act()
 

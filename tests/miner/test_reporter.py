@@ -98,9 +98,9 @@ async def test_phases_that_follow_each_other_quickly_cost_one_line(log: list[str
 
 async def test_a_count_in_what_is_waited_for_is_no_news(log: list[str]) -> None:
     desk = Desk()
-    await desk.hear(waiting_for="3 microbatches are still on their way")
+    await desk.hear(waiting_for="3 microbatches are still on the way")
     said = len(log)
-    await desk.hear(waiting_for="2 microbatches are still on their way")
+    await desk.hear(waiting_for="2 microbatches are still on the way")
     assert len(log) == said
 
 
