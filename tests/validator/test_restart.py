@@ -48,6 +48,23 @@ async def test_no_finished_work_is_lost_or_done_twice_when_the_validator_is_kill
         assert credited == {miner.hotkey: miner.worker.done for miner in s.miners.values()}
 
 
+async def test_a_validator_that_stood_still_counts_none_of_it_against_anybody(tmp_path: Path) -> None:
+    """Longer than any deadline of the run; whatever is heard first when it goes on finds no deadline passed."""
+    async with swarm(tmp_path, epoch_batches=24) as s:
+        await s.phase(Phase.TRAIN)
+        await s.until(lambda: s.state.reports[0].microbatches >= 6)
+        before = seats(s)
+        away = 1000.0
+        clock = s.validator.clock
+        s.validator.clock = lambda: clock() + away
+        await s.until(lambda: s.validator._posted_at > clock() + away / 2, what="the leap")
+        assert seats(s) == before and not s.state.draining
+        state = await s.finished()
+        assert conserved(state) and not state.faults
+        assert all(report.microbatches >= 24 for report in state.reports), "an epoch was closed for being late"
+        assert all(report.replicas_identical and report.coverage == [1.0, 1.0] for report in state.reports)
+
+
 @pytest.mark.parametrize("kind", [m.Receipt, m.Committed, m.Fetched, m.Reduced, m.Installed])
 async def test_an_answer_that_was_lost_with_the_validator_is_given_again(
     tmp_path: Path, kind: type[m.FromMiner]
