@@ -31,7 +31,7 @@ bench: setup
 	for script in benchmarks/*.py; do $(BIN)/python $$script --json || exit 1; done
 
 soak: setup
-	$(BIN)/python -m pytest -m e2e $(ARGS)
+	$(BIN)/python -m pytest -m "e2e or soak" $(ARGS)
 
 docs: setup
 	$(BIN)/python -m pytest tests/test_docs.py

@@ -136,9 +136,11 @@ class ReplayGuard:
         """Raise Refused(401) when the request was issued too long ago or too far in the future."""
         skew_s = (issued_ns - now_ns) / NS
         if abs(issued_ns - now_ns) > self.window_ns:
-            side = "in the future" if skew_s > 0 else "ago"
+            side = "ahead of" if skew_s > 0 else "behind"
             raise Refused(
-                f"issued {abs(skew_s):.0f} s {side}, allowed are {self.window_ns // NS} s; check your clock", 401
+                f"your clock is {abs(skew_s):.0f} s {side} mine, {self.window_ns // NS} s are allowed; "
+                "set it, for example with: timedatectl set-ntp true",
+                401,
             )
 
     def admit(self, caller: str, request_id: str, issued_ns: int, now_ns: int) -> None:

@@ -86,6 +86,8 @@ def adopt_bittensor() -> None:
     for name, other in list(logging.root.manager.loggerDict.items()):
         if isinstance(other, logging.Logger) and other.level == logging.CRITICAL and name != "bittensor":
             other.setLevel(logging.NOTSET)
+    # It tells of a node that stopped answering by two tracebacks from a thread of its own; ChainUnreachable says it.
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)
 
 
 class _NoListener:

@@ -6,7 +6,6 @@ import io
 import json
 import shutil
 import signal
-import socket
 import sys
 import threading
 import time
@@ -17,21 +16,20 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from iota_subnet.localnet.drill import Drill
+from iota_subnet.localnet.network import Network, Wan, free_port, listens
 from iota_subnet.localnet.observe import Picture, fetch_status, look_at_chain
 from iota_subnet.localnet.options import Options
 from iota_subnet.localnet.processes import Child, Family
+from iota_subnet.localnet.subnet import Subnet, create
 from iota_subnet.localnet.summary import sentences, summarise
+from iota_subnet.localnet.usage import Usage, idle_shares
 from iota_subnet.localnet.view import render
+from iota_subnet.spec import RunSpec
 from template.errors import NeuronError
-from template.staging import Stage, wallet_from_uri
-from template.subtensor import SubtensorChain
 
 #: Blocks per epoch of the chain: at 0.25 s a block, incentives follow the weights within seven seconds.
 TEMPO = 24
-
-#: The validator's stake. Paid miners hold stake too, and vote with nothing: with much less than this they would outvote
-#: the validator within minutes.
-STAKE_TAO = 20_000.0
 
 #: Blocks between two looks at the metagraph, and between two settings of weights.
 LOOK_BLOCKS = 8
@@ -55,15 +53,13 @@ class Launcher:
         self.dir = options.run_dir or Path("runs") / time.strftime("localnet-%Y%m%d-%H%M%S")
         self.picture = Picture()
         self.names: dict[str, str] = {}
-        self.killed: list[str] = []
         self.note = "starting"
         self.began = time.monotonic()
-        self._miners: list[Child] = []
-        self._validator: Child | None = None
-        self._kills: list[tuple[float, int | None]] = []
-        self.recoveries: list[float] = []
-        self._restarted_at = 0.0
-        self._start_validator: Callable[[], Child] | None = None
+        self.network = Network()
+        self._processes: dict[str, Child] = {}
+        self._commands: dict[str, Callable[[], Child]] = {}
+        self._drill = Drill(options.faults, self._processes, self.restart, self.say)
+        self._usage = Usage()
         self._status_port = 0
         self._train_began = 0.0
         self._train_ended = 0.0
@@ -71,7 +67,7 @@ class Launcher:
 
     def run(self) -> dict[str, Any]:
         """The whole run; its summary. Raises NeuronError with what went wrong, Stopped on Ctrl-C."""
-        spec = self.options.spec()
+        spec = self.spec()
         logs = self.dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         (self.dir / "spec.json").write_text(spec.to_json(), encoding="utf-8")
@@ -79,81 +75,85 @@ class Launcher:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         try:
-            endpoint, netuid, chain, stage = self._stage(family)
-            self._start_neurons(family, endpoint, netuid)
-            threading.Thread(target=self._watch_chain, args=(chain, stage, netuid), daemon=True).start()
+            if self.options.link is not None:
+                self._next(f"making {self.options.miners} links of {self.options.link}")
+                self.network = Wan(self.options.link, self.options.miners, self.options.seed, self.dir, family)
+            endpoint = self._start_chain(family)
+            subnet = create(endpoint, self.dir / "wallets", self.options.miners, self._next)
+            self.names.update(subnet.names)
+            self._start_neurons(family, endpoint, subnet.netuid)
+            threading.Thread(target=self._watch_chain, args=(subnet,), daemon=True).start()
             self._watch()
         finally:
             self.say("stopping all processes")
+            self._stop = True
             family.stop()
-        summary = summarise(self.picture, self.names, self.killed, time.monotonic() - self.began, self._train_seconds())
-        summary["validator_recovery_seconds"] = self.recoveries
+            link = self.network.figures()
+            self.network.leave()
+        summary = self._summary(link)
         self._write(summary)
+        return summary
+
+    def spec(self) -> RunSpec:
+        """What is trained. Raises BadSettings."""
+        return self.options.spec()
+
+    def _summary(self, link: dict[str, Any] | None) -> dict[str, Any]:
+        drill = self._drill
+        wall_s, train_s = time.monotonic() - self.began, self._train_seconds()
+        summary = summarise(self.picture, self.names, drill.killed, wall_s, train_s)
+        summary["validator_recovery_seconds"] = drill.recoveries
+        summary["frozen"] = drill.frozen
+        summary["cpu_share"] = self._usage.shares(train_s)
+        summary["idle_share"] = idle_shares(self.dir / "state")
+        summary["link"] = link
         return summary
 
     # Setting up
 
-    def _stage(self, family: Family) -> tuple[str, int, SubtensorChain, Stage]:
-        """Chain, wallets, subnet, registrations, stake."""
-        port = free_port()
-        endpoint = f"ws://127.0.0.1:{port}"
+    def _start_chain(self, family: Family) -> str:
+        """The chain's endpoint, once it listens."""
+        port, hub = free_port(self.network.hub), self.network.hub
+        endpoint = f"ws://{hub}:{port}"
         self._next(f"starting the chain at {endpoint}")
-        argv = [sys.executable, "-m", "template.localnet", "--port", str(port), "--tempo", str(TEMPO)]
+        argv = [sys.executable, "-m", "template.localnet", "--host", hub, "--port", str(port), "--tempo", str(TEMPO)]
         child = family.start("chain", [*argv, "--block-time", str(self.options.block_time)])
-        self._until(lambda: listens(port), 30.0, child, "the chain to listen")
-        stage = Stage(endpoint)
-        wallets = self.dir / "wallets"
-        alice = wallet_from_uri(wallets, "faucet", "none", "//Alice")
-        owner = wallet_from_uri(wallets, "owner", "owner", "//Owner")
-        validator = wallet_from_uri(wallets, "validator", "validator", "//Validator")
-        miners = [wallet_from_uri(wallets, "miners", f"miner-{i}", "//Miners") for i in range(self.options.miners)]
-        for name, wallet, tao in (
-            ("owner", owner, 5_000.0),
-            ("validator", validator, STAKE_TAO + 1_000.0),
-            ("miners", miners[0], 5_000.0),
-        ):
-            self._next(f"funding {name}")
-            stage.fund(alice, wallet.coldkeypub.ss58_address, tao)
-        self._next("creating the subnet")
-        netuid = stage.create_subnet(owner)
-        self._next(f"registering the validator on subnet {netuid}")
-        stage.register(validator, netuid)
-        stage.stake(validator, netuid, STAKE_TAO)
-        for wallet in miners:
-            self._next(f"registering {wallet.hotkey_str} on subnet {netuid}")
-            stage.register(wallet, netuid)
-            self.names[wallet.hotkey.ss58_address] = wallet.hotkey_str
-        return endpoint, netuid, SubtensorChain(validator, endpoint, 15.0), stage
+        self._processes["chain"] = child
+        self._until(lambda: listens(hub, port), 30.0, child, "the chain to listen")
+        return endpoint
 
     def _start_neurons(self, family: Family, endpoint: str, netuid: int) -> None:
-        self._status_port = free_port()
+        self._status_port = free_port(self.network.hub)
         common = [
-            "--netuid", str(netuid), "--wallet.path", str(self.dir / "wallets"), "--axon.ip", "127.0.0.1",
+            "--netuid", str(netuid), "--wallet.path", str(self.dir / "wallets"),
             "--subtensor.chain_endpoint", endpoint, "--neuron.state_dir", str(self.dir / "state"),
             "--neuron.step_s", "1", "--neuron.epoch_length", str(LOOK_BLOCKS),
         ]  # fmt: skip
         self._next("starting the validator")
         validator = [
             sys.executable, str(ENTRY_POINTS / "validator.py"), *common, "--wallet.name", "validator",
-            "--wallet.hotkey", "validator", "--axon.port", str(free_port()), "--blobs.port", str(self._status_port),
+            "--wallet.hotkey", "validator", "--axon.ip", self.network.hub,
+            "--axon.port", str(free_port(self.network.hub)), "--blobs.port", str(self._status_port),
             "--run.spec", str(self.dir / "spec.json"), "--run.dir", str(self.dir / "validator"),
         ]  # fmt: skip
-        self._start_validator = lambda: family.start("validator", validator)
-        self._validator = self._start_validator()
+        self._commands["validator"] = lambda: family.start("validator", validator)
+        self.restart("validator")
         for index in range(self.options.miners):
-            self._next(f"starting miner-{index}")
-            argv = [sys.executable, str(ENTRY_POINTS / "miner.py"), *common, "--wallet.name", "miners"]
-            ports = [
-                "--wallet.hotkey",
-                f"miner-{index}",
-                "--axon.port",
-                "0",
-                "--blobs.port",
-                "0",
-                "--work.drain_s",
-                "0",
-            ]
-            self._miners.append(family.start(f"miner-{index}", [*argv, *ports]))
+            name = f"miner-{index}"
+            self._next(f"starting {name}")
+            argv = [*self.miner_program(index), *common, "--wallet.name", "miners", "--wallet.hotkey", name]
+            argv += ["--axon.ip", self.network.address(index), "--axon.port", "0", "--blobs.port", "0"]
+            # When all end at once there is nobody to drain for.
+            argv += ["--work.drain_s", "0"]
+            self._processes[name] = family.start(name, argv, netns=self.network.namespace(index))
+
+    def miner_program(self, index: int) -> list[str]:
+        """What is run as that miner; a test of bad miners puts another one in."""
+        return [sys.executable, str(ENTRY_POINTS / "miner.py")]
+
+    def restart(self, name: str) -> None:
+        """Start a process in the place of one that is gone."""
+        self._processes[name] = self._commands[name]()
 
     # Watching
 
@@ -165,18 +165,21 @@ class Launcher:
             settled_at: int | None = None
             while True:
                 self._check_stop()
-                self._kill_due()
                 self._look()
+                if self._train_began:
+                    self._drill.act(time.monotonic() - self._train_began)
                 if live is not None:
                     live.update(self._frame(self.console.width))
                 status, view = self.picture.status, self.picture.view
-                if status is not None and status["phase"] == "done" and view is not None and self._is_written(status):
+                if status is None or view is None or not self._drill.over:
+                    pass
+                elif status["phase"] == "done" and self._is_written(status):
                     self.note = "waiting for the chain's own epoch"
                     settled_at = view.block if settled_at is None else settled_at
                     # One whole epoch after the weights, whenever the present one ends.
                     if view.block > settled_at + TEMPO + 1:
                         return
-                if self._train_ended and time.monotonic() > self._train_ended + SETTLE_S:
+                if self._train_ended and self._drill.over and time.monotonic() > self._train_ended + SETTLE_S:
                     self.say(f"the last scores were not on chain after {SETTLE_S:.0f} s; see {self.dir / 'logs'}")
                     return
                 time.sleep(0.4)
@@ -191,25 +194,27 @@ class Launcher:
         return last["eval_loss"] is not None and last["weights_set"].startswith("block")
 
     def _look(self) -> None:
-        status = fetch_status(self._status_port)
+        status = fetch_status(self._status_port, self.network.hub)
         if status is not None:
             before = self.picture.status
             self.picture.take(status)
             if status["phase"] != "wait" and not self._train_began:
                 self._train_began = time.monotonic()
-                due = [(self._train_began + after, miner) for after, miner in self.options.kills]
-                self._kills = sorted(due, key=lambda kill: kill[0])
             if status["phase"] == "done" and not self._train_ended:
                 self._train_ended = time.monotonic()
-            self._note_recovery(status)
+            self._drill.note(status)
             if not self.options.ui:
                 self._tell(before, status)
-        assert self._validator is not None
-        if not self._validator.alive:
-            raise NeuronError(f"the validator has ended; the end of {self._validator.log}:\n{self._validator.tail()}")
-        for child in self._miners:
-            if not child.alive and child.name not in self.killed:
-                raise NeuronError(f"{child.name} has ended; the end of {child.log}:\n{child.tail()}")
+        for name, child in list(self._processes.items()):
+            if child.alive:
+                if self._train_began and not self._train_ended:
+                    self._usage.look(name, child.process.pid)
+            elif name not in self._drill.killed:
+                self.ended(name, child)
+
+    def ended(self, name: str, child: Child) -> None:
+        """A process has ended that nobody killed: so does the run. Raises NeuronError."""
+        raise NeuronError(f"{name} has ended; the end of {child.log}:\n{child.tail()}")
 
     def _tell(self, before: dict[str, Any] | None, status: dict[str, Any]) -> None:
         """One plain line for each change of phase or reason, and for each held-out loss."""
@@ -221,43 +226,19 @@ class Launcher:
                 held_out, train = report["eval_loss"], report["train_loss"]
                 self.say(f"epoch {report['epoch'] + 1}: held-out loss {held_out:.3f}, train {train:.3f}")
 
-    def _kill_due(self) -> None:
-        while self._kills and time.monotonic() >= self._kills[0][0]:
-            _, miner = self._kills.pop(0)
-            if miner is None:
-                self._restart_validator()
-                continue
-            child = self._miners[miner]
-            self.killed.append(child.name)
-            child.send(signal.SIGKILL)
-            self.say(f"killed {child.name} with SIGKILL")
-
-    def _watch_chain(self, chain: SubtensorChain, stage: Stage, netuid: int) -> None:
+    def _watch_chain(self, subnet: Subnet) -> None:
         while not self._stop:
             try:
-                look_at_chain(chain, stage, netuid, self.picture)
+                look_at_chain(subnet.chain, subnet.stage, subnet.netuid, self.picture)
             except Exception as error:
                 # The SDK has errors of many kinds; the next look may be better, and the run does not depend on it.
                 self.note = f"the chain does not answer: {type(error).__name__}"
             time.sleep(1.0)
 
-    def _restart_validator(self) -> None:
-        """kill -9, and a new process on the same run directory at once, as pm2 would."""
-        assert self._validator is not None and self._start_validator is not None
-        self._validator.send(signal.SIGKILL)
-        self._validator.process.wait()
-        self._restarted_at = time.monotonic()
-        self._validator = self._start_validator()
-        self.say("killed the validator with SIGKILL and started it again")
-
-    def _note_recovery(self, status: dict[str, Any]) -> None:
-        """Seconds from a restart of the validator to the first lease in a connected miner's hands."""
-        if self._restarted_at and any(row["connected"] and row["leases"] for row in status["miners"]):
-            self.recoveries.append(round(time.monotonic() - self._restarted_at, 2))
-            self._restarted_at = 0.0
-
     def _frame(self, width: int) -> Any:
-        return render(self.picture, self.names, set(self.killed), time.monotonic() - self.began, self.note, width)
+        return render(
+            self.picture, self.names, set(self._drill.killed), time.monotonic() - self.began, self.note, width
+        )
 
     # Help
 
@@ -306,21 +287,6 @@ class Launcher:
         if not self.options.keep:
             for name in ("wallets", "state", "validator"):
                 shutil.rmtree(self.dir / name, ignore_errors=True)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 0.5).close()
-    except OSError:
-        return False
-    return True
 
 
 def main(options: Options) -> int:

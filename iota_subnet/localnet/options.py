@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from iota_subnet.localnet import tun
+from iota_subnet.localnet.faults import Fault
+from iota_subnet.localnet.lanes import Link
 from iota_subnet.settings import blob_limit
 from iota_subnet.spec import PRESETS, DataSpec, RunSpec, SpecError, SwarmSpec
 from iota_subnet.train.data import DataError, Feed
@@ -25,7 +27,8 @@ class Options:
     preset: str
     data: str
     seed: int
-    kills: tuple[tuple[float, int | None], ...]
+    faults: tuple[Fault, ...]
+    link: Link | None
     json: Path | None
     ui: bool
     run_dir: Path | None
@@ -77,6 +80,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="kill -9 a miner (0, 1, ...) that long after training began; repeatable. SECONDS:validator kills the "
         "validator, which is started again at once, as pm2 would",
     )
+    add(
+        "--freeze",
+        action="append",
+        default=[],
+        metavar="SECONDS:MINER:FOR",
+        help="SIGSTOP a miner (or validator, or chain) that long after training began, SIGCONT after FOR seconds more; "
+        "repeatable",
+    )
+    add(
+        "--chain-away",
+        action="append",
+        default=[],
+        metavar="SECONDS:FOR",
+        help="that long after training began the chain's endpoint is gone for FOR seconds: its connections are cut and "
+        "new ones refused, while it goes on making blocks; repeatable",
+    )
+    add(
+        "--link",
+        metavar="RATE,RTT,LOSS",
+        help="put every miner behind a line of its own, for example 20mbit,80ms,1%%: bits a second, round trip, share "
+        "of packets lost in either direction; each part may be left out. Needs Linux, root and /dev/net/tun",
+    )
     add("--json", type=Path, metavar="FILE", help="also write the summary here")
     add("--no-ui", action="store_true", help="print plain lines instead of the live view")
     add("--run-dir", type=Path, metavar="DIR", help="folder of the run (default runs/localnet-TIME)")
@@ -100,23 +125,22 @@ def parse(raw: argparse.Namespace) -> Options:
             raise BadSettings(f"--{name} must be at least 1")
     if not 0.01 <= raw.block_time <= 60:
         raise BadSettings(f"--block-time {raw.block_time:g}: use 0.01 to 60 seconds")
+    faults = [Fault.kill(text, raw.miners) for text in raw.kill]
+    faults += [Fault.freeze(text, raw.miners) for text in raw.freeze]
+    faults += [Fault.chain_away(text) for text in raw.chain_away]
     return Options(
-        raw.miners, raw.stages, raw.epochs, raw.batches, raw.preset, raw.data, raw.seed,
-        tuple(_kill(text, raw.miners) for text in raw.kill), raw.json, not raw.no_ui, raw.run_dir, raw.keep,
-        raw.block_time, raw.svg,
+        raw.miners, raw.stages, raw.epochs, raw.batches, raw.preset, raw.data, raw.seed, tuple(faults),
+        _link(raw), raw.json, not raw.no_ui, raw.run_dir, raw.keep, raw.block_time, raw.svg,
     )  # fmt: skip
 
 
-def _kill(text: str, miners: int) -> tuple[float, int | None]:
-    """Seconds and the miner's number; None means the validator."""
-    seconds, _, miner = text.partition(":")
-    try:
-        after = float(seconds)
-        number = None if miner == "validator" else int(miner)
-        if not 0 <= after < math.inf:
-            raise ValueError
-    except ValueError:
-        raise BadSettings(f"--kill {text}: use SECONDS:MINER, for example --kill 40:2 or --kill 40:validator") from None
-    if number is not None and not 0 <= number < miners:
-        raise BadSettings(f"--kill {text}: the miners are 0 to {miners - 1}")
-    return after, number
+def _link(raw: argparse.Namespace) -> Link | None:
+    if raw.link is None:
+        return None
+    link = Link.parse(raw.link)
+    if raw.data.startswith("hf:"):
+        raise BadSettings(f"--link: {raw.data} comes from the internet, which the emulated network does not reach")
+    if raw.miners > tun.MINERS_MAX:
+        raise BadSettings(f"--link has addresses for {tun.MINERS_MAX} miners; use --miners {tun.MINERS_MAX}")
+    tun.check()
+    return link

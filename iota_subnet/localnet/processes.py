@@ -12,12 +12,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+CLONE_NEWNET = 0x40000000
 
 
 class Child:
-    """One process in its own group, its output in a log file."""
+    """One process in its own group, its output in a log file; in the network namespace `netns`, if one is given."""
 
-    def __init__(self, name: str, argv: Sequence[str], log: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        log: Path,
+        env: dict[str, str] | None = None,
+        netns: Path | None = None,
+    ) -> None:
         self.name = name
         self.log = log
         self.started_at = time.monotonic()
@@ -29,7 +37,7 @@ class Child:
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
-            preexec_fn=_die_with_parent(os.getpid()) if sys.platform == "linux" else None,
+            preexec_fn=_before_it_begins(os.getpid(), netns) if sys.platform == "linux" else None,
         )
 
     @property
@@ -59,8 +67,10 @@ class Family:
         self._logs = logs
         self._children: list[Child] = []
 
-    def start(self, name: str, argv: Sequence[str], env: dict[str, str] | None = None) -> Child:
-        child = Child(name, argv, self._logs / f"{name}.log", env)
+    def start(
+        self, name: str, argv: Sequence[str], env: dict[str, str] | None = None, netns: Path | None = None
+    ) -> Child:
+        child = Child(name, argv, self._logs / f"{name}.log", env, netns)
         self._children.append(child)
         return child
 
@@ -69,6 +79,8 @@ class Family:
         for child in reversed(self._children):
             if child.alive:
                 child.send(signal.SIGTERM)
+                # A frozen one hears nothing.
+                child.send(signal.SIGCONT)
         deadline = time.monotonic() + patience_s
         for child in self._children:
             try:
@@ -83,13 +95,16 @@ class Family:
         self._children.clear()
 
 
-def _die_with_parent(parent: int) -> Callable[[], None]:
+def _before_it_begins(parent: int, netns: Path | None) -> Callable[[], None]:
     """Linux ends the child when the launcher is gone, even by kill -9; SIGKILL, because nobody is left to insist."""
-    prctl = ctypes.CDLL(None).prctl
+    libc = ctypes.CDLL(None)
+    prctl, setns = libc.prctl, libc.setns
 
     def bind() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
+            os._exit(1)
+        if netns is not None and setns(os.open(netns, os.O_RDONLY | os.O_CLOEXEC), CLONE_NEWNET) != 0:
             os._exit(1)
 
     return bind

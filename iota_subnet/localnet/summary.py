@@ -65,11 +65,30 @@ def sentences(summary: dict[str, Any]) -> list[str]:
         f"merges {summary['wire_bytes_merge'] / 1e6:.1f} MB",
         f"wall time          {summary['wall_seconds']:.0f} s, of them {summary['train_seconds']:.0f} s training",
     ]
-    for hotkey, name in summary["names"].items():
-        killed = "   (killed)" if hotkey in summary["killed"] else ""
+    if summary.get("link"):
+        lines.append(_link(summary["link"]))
+    for number, (hotkey, name) in enumerate(summary["names"].items()):
         weight, incentive = summary["weights"][hotkey], summary["incentive"].get(hotkey, 0.0)
-        lines.append(f"{name:<18} weight {weight:.3f}   incentive {incentive:.3f}{killed}")
+        line = f"{name:<18} weight {weight:.3f}   incentive {incentive:.3f}"
+        if name in summary.get("cpu_share", {}):
+            line += f"   CPU {100 * summary['cpu_share'][name]:.0f} %"
+        if name in summary.get("idle_share", {}):
+            line += f"   idle {100 * summary['idle_share'][name]:.0f} %"
+        if summary.get("link"):
+            up, down = summary["link"]["up"][number], summary["link"]["down"][number]
+            line += f"   sent {up['bytes'] / 1e6:.1f} MB, received {down['bytes'] / 1e6:.1f} MB"
+        lines.append(line + ("   (killed)" if hotkey in summary["killed"] else ""))
     return lines
+
+
+def _link(link: dict[str, Any]) -> str:
+    """What the links did to the packets of all miners."""
+    lanes = link["up"] + link["down"]
+    packets, lost, dropped = (sum(lane[key] for lane in lanes) for key in ("packets", "lost", "dropped"))
+    return (
+        f"links              {link['link']} for each miner: {packets:,} packets, {lost:,} lost by chance, "
+        f"{dropped:,} dropped by full queues; the relay took {link['cpu_seconds']:.0f} s of CPU"
+    )
 
 
 def _loss(value: float | None) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import random
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from loguru import logger
@@ -29,7 +30,7 @@ from iota_subnet.wire.blobs import BlobFetcher, BlobServer, CannotListen, Memory
 from iota_subnet.wire.channel import ChannelClient
 from template.base.miner import BaseMinerNeuron
 from template.chain import Chain, NeuronView
-from template.errors import BadSettings, NeuronError, PeerError, Unreachable
+from template.errors import BadSettings, NeuronError, PeerError, Refused, Unreachable
 from template.logs import short
 from template.synapse import SignedAxon, SignedDendrite
 from template.wallet import sign, verify
@@ -43,6 +44,9 @@ STEADY_S = 10.0
 
 #: Between two questions whether we may go.
 DRAIN_ASK_S = 0.5
+
+#: Bytes a second at which a blob is still worth waiting for.
+THIN_BYTES_S = 64e3
 
 #: Failures that one counts as when another process answers to the same hotkey: taking turns would help neither.
 REPLACED = 16
@@ -58,8 +62,10 @@ class IotaMiner(BaseMinerNeuron):
     merger_type: type[Merger] = Merger
     worker_type: type[Worker] = Worker
 
-    def __init__(self, settings: MinerSettings, chain: Chain, wallet: Any) -> None:
-        super().__init__(settings, chain, wallet)
+    def __init__(
+        self, settings: MinerSettings, chain: Chain, wallet: Any, clock: Callable[[], float] = time.time
+    ) -> None:
+        super().__init__(settings, chain, wallet, clock)
         self.boot = secrets.token_hex(16)
         self.validator: NeuronView | None = None
         self.spec: RunSpec | None = None
@@ -87,12 +93,14 @@ class IotaMiner(BaseMinerNeuron):
         """Open the axon and the blob server, then look for a validator."""
         axon = self.settings.axon
         self._closing.callback(self._engine.close)
-        self.dendrite = SignedDendrite(self.wallet)
+        self.dendrite = SignedDendrite(self.wallet, clock=self.clock)
         self.store = MemoryStore(self.settings.blobs.max_bytes)
         self.server = BlobServer(self.store, axon.ip, self.settings.blobs.port, self.hotkey, verify, self.clock)
         # No blob is larger than what the store holds; how large those of this run are is for the validator to say.
         limit = self.settings.blobs.max_bytes
-        self.fetcher = BlobFetcher(limit, store=self.store, connect_s=3.0, try_s=10.0, total_s=20.0, tries=2)
+        self.fetcher = BlobFetcher(
+            limit, store=self.store, connect_s=3.0, try_s=10.0, total_s=20.0, min_bytes_s=THIN_BYTES_S, tries=2
+        )
         self._closing.push_async_callback(self.dendrite.close)
         self._closing.push_async_callback(self.fetcher.close)
         self._closing.push_async_callback(self.server.stop)
@@ -106,7 +114,7 @@ class IotaMiner(BaseMinerNeuron):
         self.merger = self.merger_type(self._engine, self.fetcher, outbox, self._send, self.worker.sweep)
         self.axon = SignedAxon(
             self.wallet, axon.ip, axon.port, axon.external_ip, axon.external_port, who=self.who,
-            max_body_bytes=axon.max_body_bytes,
+            max_body_bytes=axon.max_body_bytes, clock=self.clock,
         )  # fmt: skip
         self.axon.attach(self.assign_layer).attach(self.set_phase).attach(self.merge_plan)
         self._closing.push_async_callback(self.worker.close)
@@ -150,8 +158,10 @@ class IotaMiner(BaseMinerNeuron):
             try:
                 lasted, waits = await self._session()
             except PeerError as error:
-                self._say(f"waiting for the validator: {error}")
-                lasted, waits = 0.0, AWAY
+                # What was signed in vain, a wrong clock above all, is in vain a second later too.
+                hopeless = isinstance(error, Refused) and error.status == 401
+                self._say(f"{'the validator refused' if hopeless else 'waiting for the validator'}: {error}")
+                lasted, waits = 0.0, REFUSED if hopeless else AWAY
                 await self._look_again()
             except Exception as error:
                 logger.opt(exception=error).error("{}: {}", self.doing, error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import math
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,6 +43,12 @@ from template.wallet import sign, verify
 
 TICK_S = 0.25
 
+#: Bytes a second at which a blob is still worth waiting for.
+THIN_BYTES_S = 64e3
+
+#: Seconds without a tick after which this process, or its clock, must have stood still.
+STALL_S = 3.0
+
 
 class IotaValidator(BaseValidatorNeuron):
     """A validator neuron that hosts the orchestrator of one run.
@@ -69,6 +76,7 @@ class IotaValidator(BaseValidatorNeuron):
         self._check = check
         self._service: Service | None = None
         self._defect: Exception | None = None
+        self._posted_at = math.inf
         self._closing = contextlib.AsyncExitStack()
 
     async def on_start(self) -> None:
@@ -126,7 +134,9 @@ class IotaValidator(BaseValidatorNeuron):
         swarm = spec.swarm
         axon = self.settings.axon
         self.dendrite = SignedDendrite(self.wallet, max_body_bytes=axon.max_body_bytes)
-        self.fetcher = BlobFetcher(swarm.max_blob_bytes, store=self.store, try_s=10.0, total_s=30.0)
+        self.fetcher = BlobFetcher(
+            swarm.max_blob_bytes, store=self.store, try_s=10.0, total_s=30.0, min_bytes_s=THIN_BYTES_S
+        )
         self.gateway = Gateway(
             spec, self._channel_url, self._miner, self._announced, post, clock, lambda: self.service.state
         )
@@ -251,7 +261,20 @@ class IotaValidator(BaseValidatorNeuron):
         return self._service
 
     def _post(self, event: Event) -> list[Any]:
+        self._notice_stall()
         return self.service.post(event)
+
+    def _notice_stall(self) -> None:
+        """A validator that stood still is one that was away: nobody could keep a deadline, and no event that comes
+        first thereafter, whichever it is, may find them passed."""
+        now = self.clock()
+        gap, self._posted_at = now - self._posted_at, now
+        if gap > STALL_S:
+            logger.warning("this process or its clock stood still for {:.0f} s; deadlines are moved by as much", gap)
+            for hotkey in self.channel.connected():
+                # Whoever is still there comes back at once and is asked again for what is open.
+                self.channel.disconnect(hotkey, "stalled")
+            self.service.post(ValidatorRestarted(at=now))
 
     def _miner(self, hotkey: str) -> Miner | None:
         return self.service.state.miners.get(hotkey)
@@ -275,6 +298,7 @@ class IotaValidator(BaseValidatorNeuron):
 
     async def _tick(self) -> None:
         """Time passes. A failure does not stop it; `step` tells of it, and too many in a row end the neuron."""
+        self._posted_at = self.clock()
         while True:
             await asyncio.sleep(self._tick_s)
             try:

@@ -8,6 +8,7 @@ failure says who is to blame. URLs come from strangers: only http(s), no redirec
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -119,7 +120,9 @@ class BlobFetcher:
     """Gets blobs of at most `max_blob_bytes`; at most `max_concurrent` at once, so memory is bounded by their product.
 
     `connect_s`, `try_s` and `total_s` limit a connection, one try of one URL, and one fetch (not the time it waits for
-    its turn, which is nobody else's fault). The URLs are tried in order, `tries` times over with a pause in between.
+    its turn, which is nobody else's fault). A thin line is no fault either: a blob gets `nbytes / min_bytes_s` more for
+    a try and in all, but a source that sends nothing for `try_s` is left all the same. The URLs are tried in order,
+    `tries` times over with a pause in between.
     `store` is only looked into: whether a fetched blob is kept is for the caller to decide. `on_fault(digest, attempt)`
     hears of every failed try, also when another URL then gave the blob.
     """
@@ -132,6 +135,7 @@ class BlobFetcher:
         connect_s: float = 5.0,
         try_s: float = 30.0,
         total_s: float = 90.0,
+        min_bytes_s: float = math.inf,
         tries: int = 4,
         max_concurrent: int = 16,
         backoff: Backoff | None = None,
@@ -146,6 +150,7 @@ class BlobFetcher:
         self._connect_s = connect_s
         self._try_s = try_s
         self._total_s = total_s
+        self._min_bytes_s = min_bytes_s
         self._tries = tries
         self._max_concurrent = max_concurrent
         self._backoff = backoff or Backoff(first_s=0.1, max_s=3.0)
@@ -208,7 +213,8 @@ class BlobFetcher:
     async def _download(self, ref: BlobRef, sources: list[_Source], ticket: str, label: str) -> bytes:
         """Round after round over the URLs that may still give it; FetchFailed when none is left, or no time."""
         now = asyncio.get_running_loop().time
-        deadline = now() + self._total_s
+        more_s = ref.nbytes / self._min_bytes_s
+        deadline = now() + self._total_s + more_s
         attempts: list[Attempt] = []
         hint_s = 0.0
         for round_ in range(self._tries):
@@ -222,7 +228,7 @@ class BlobFetcher:
                     sources.clear()
                     break
                 try:
-                    return await self._try(ref, source, ticket, label, min(self._try_s, left_s))
+                    return await self._try(ref, source, ticket, label, min(self._try_s + more_s, left_s))
                 except _Fault as fault:
                     attempt = Attempt(source.url, fault.kind, fault.reason)
                     hint_s = max(hint_s, min(fault.retry_after_s, self._backoff.max_s))
@@ -242,6 +248,8 @@ class BlobFetcher:
             return await asyncio.wait_for(self._request(ref, source, ticket, label), limit_s)
         except aiohttp.ConnectionTimeoutError:
             raise _Fault("unreachable", f"no connection within {self._connect_s} s") from None
+        except aiohttp.SocketTimeoutError:
+            raise _Fault("timeout", f"nothing for {self._try_s:.3g} s, {source.got} bytes so far") from None
         except asyncio.TimeoutError:
             raise _Fault("timeout", f"not done within {limit_s:.3g} s, {source.got} bytes so far") from None
         except aiohttp.ClientPayloadError:
@@ -285,7 +293,7 @@ class BlobFetcher:
             resolver = PublicResolver() if self._public_only else None
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._max_concurrent, resolver=resolver),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s, sock_read=self._try_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # A compressed answer is not the blob; unpacking it would only give a bomb its chance.
                 auto_decompress=False,

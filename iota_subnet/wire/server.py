@@ -286,7 +286,8 @@ class BlobServer:
                 return self._cut(request, response)
             try:
                 await asyncio.wait_for(response.write(chunk), self._stall_s)
-            except asyncio.TimeoutError:
+            except (asyncio.TimeoutError, ConnectionError):
+                # The reader stalls, or has hung up: its own affair, no traceback of ours.
                 return self._cut(request, response)
             left -= len(chunk)
             self.bytes_out.add(label, len(chunk))

@@ -76,6 +76,11 @@ async def _run(config: ChainConfig) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
+    # For fault drills: the endpoint goes away and comes back, the chain goes on.
+    turns: asyncio.Queue[bool] = asyncio.Queue()
+    loop.add_signal_handler(signal.SIGUSR1, turns.put_nowait, False)
+    loop.add_signal_handler(signal.SIGUSR2, turns.put_nowait, True)
+    turning = asyncio.create_task(_turn(server, turns))
     sudo = ss58(account_from_uri(DEV_URIS[0]))
     print(
         f"localnet ready: endpoint {server.endpoint} genesis 0x{server.chain.genesis_hash.hex()} "
@@ -83,8 +88,14 @@ async def _run(config: ChainConfig) -> int:
         flush=True,
     )
     await stopping.wait()
+    turning.cancel()
     await server.stop()
     return 0
+
+
+async def _turn(server: ChainServer, turns: asyncio.Queue[bool]) -> None:
+    while True:
+        await (server.show() if await turns.get() else server.hide())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -67,10 +67,17 @@ class ChainServer:
 
     async def start(self) -> None:
         self.chain.metadata()  # built now, so that the first client does not wait for it
+        await self.show()
+        self._producer = asyncio.create_task(self._produce())
+
+    async def show(self) -> None:
+        """Listen, at the same port as before."""
+        if self._server is not None:
+            return
         self._server = await serve(
             self._serve_client,
             self.config.host,
-            self.config.port,
+            self._port or self.config.port,
             max_size=MAX_MESSAGE_BYTES,
             compression=None,
             ping_interval=None,
@@ -78,7 +85,13 @@ class ChainServer:
             origins=[None],  # browsers send an origin: no web page may drive this chain
         )
         self._port = int(next(iter(self._server.sockets)).getsockname()[1])
-        self._producer = asyncio.create_task(self._produce())
+
+    async def hide(self) -> None:
+        """Cut every connection and refuse new ones, until `show`; blocks are made all the while."""
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+            self._server = None
 
     async def stop(self) -> None:
         if self._producer is not None:
@@ -86,10 +99,7 @@ class ChainServer:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._producer
             self._producer = None
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
-            self._server = None
+        await self.hide()
 
     async def _produce(self) -> None:
         loop = asyncio.get_running_loop()

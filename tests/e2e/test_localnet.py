@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from .drills import processes_of
 
 pytestmark = pytest.mark.e2e
 
@@ -19,20 +20,6 @@ def iota(*argv: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "iota_subnet.cli", *argv], cwd=ROOT, capture_output=True, text=True, timeout=timeout_s
     )
-
-
-def processes_of(folder: Path) -> list[str]:
-    """Command lines of living processes that name `folder`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
-                continue
-            if str(folder) in line and "pytest" not in line:
-                found.append(line)
-    return found
 
 
 def test_a_run_with_a_killed_miner_trains_merges_and_pays(tmp_path: Path) -> None:
@@ -81,6 +68,8 @@ def test_a_validator_killed_in_the_middle_of_an_epoch_goes_on_where_it_was(tmp_p
         (["--miners", "2"], ["--miners 2", "--miners 3"]),
         (["--kill", "soon:1"], ["--kill soon:1", "SECONDS:MINER"]),
         (["--kill", "5:9"], ["--kill 5:9", "0 to 5"]),
+        (["--freeze", "5:1"], ["--freeze 5:1", "SECONDS:MINER:FOR"]),
+        (["--link", "20mbit,often"], ["--link 20mbit,often", "RATE,ROUND_TRIP,LOSS"]),
         (["--stages", "7", "--miners", "7"], ["--stages", "blocks=6"]),
         (["--data", "text:/nowhere/*.txt"], ["/nowhere/*.txt"]),
     ],

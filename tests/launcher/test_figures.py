@@ -113,6 +113,19 @@ def test_the_sentences_say_what_counts() -> None:
     assert [line.endswith("(killed)") for line in lines[6:]] == [False, False, True, False, False, False]
 
 
+def test_links_and_cpu_shares_are_told_where_there_are_any() -> None:
+    seen, names = picture()
+    found = summarise(seen, names, [], 12.3, 4.0)
+    lane = {"packets": 1000, "bytes": 1_400_000, "lost": 10, "dropped": 1}
+    lanes = [lane | {"bytes": 100_000 * number} for number in range(6)]
+    found["link"] = {"link": "1%", "up": lanes, "down": [lane] * 6, "cpu_seconds": 3.2, "late_ms_max": 1.0}
+    found["cpu_share"] = {"miner-3": 0.25, "chain": 0.01}
+    lines = sentences(found)
+    assert "1% for each miner: 12,000 packets, 120 lost by chance, 12 dropped" in lines[6]
+    assert lines[10].startswith("miner-3") and "CPU 25 %   sent 0.3 MB, received 1.4 MB" in lines[10]
+    assert "CPU" not in lines[9]
+
+
 def test_a_run_of_which_nothing_was_seen_has_a_summary_too() -> None:
     found = summarise(Picture(), {"h": "miner-0"}, [], 1.0, 0.0)
     assert found["complete"] is False and found["eval_loss_first"] is None and found["tokens_per_second"] is None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from iota_subnet.localnet.faults import Fault
 from iota_subnet.localnet.options import Options, add_arguments, parse
 from iota_subnet.model.parameters import parameter_count
 from iota_subnet.settings import RunSettings
@@ -25,7 +26,7 @@ def options(*argv: str) -> Options:
 def test_the_defaults_are_those_of_the_readme() -> None:
     found = options()
     assert (found.miners, found.stages, found.epochs, found.batches) == (6, 3, 4, 200)
-    assert found.ui and not found.keep and found.kills == () and found.data == "stdlib"
+    assert found.ui and not found.keep and found.faults == () and found.link is None and found.data == "stdlib"
 
 
 def test_options_become_a_specification(tmp_path: Path) -> None:
@@ -50,8 +51,12 @@ def test_a_whole_stage_fits_into_a_blob_whatever_the_preset(tmp_path: Path, pres
         assert options().spec().swarm.max_blob_bytes >= needed
 
 
-def test_kills_are_read_in_any_order() -> None:
-    assert options("--kill", "40:2", "--kill", "0.5:0").kills == ((40.0, 2), (0.5, 0))
+def test_faults_name_processes() -> None:
+    flags = ["--kill", "40:2", "--kill", "0.5:validator", "--freeze", "3:0:9", "--freeze", "3:chain:9"]
+    assert options(*flags, "--chain-away", "20:60").faults == (
+        Fault("kill", 40.0, "miner-2"), Fault("kill", 0.5, "validator"), Fault("freeze", 3.0, "miner-0", 9.0),
+        Fault("freeze", 3.0, "chain", 9.0), Fault("away", 20.0, "chain", 60.0),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -71,6 +76,15 @@ def test_kills_are_read_in_any_order() -> None:
         (["--kill=-5:1"], "use SECONDS:MINER"),
         (["--kill", "5:6"], "the miners are 0 to 5"),
         (["--kill=5:-1"], "the miners are 0 to 5"),
+        (["--kill", "5:chain"], "use SECONDS:MINER"),
+        (["--kill", "5:1:3"], "use SECONDS:MINER"),
+        (["--freeze", "5:1"], "use SECONDS:MINER:FOR"),
+        (["--freeze", "5:1:nan"], "use SECONDS:MINER:FOR"),
+        (["--freeze", "5:6:1"], "the miners are 0 to 5"),
+        (["--chain-away", "5"], "use SECONDS:FOR"),
+        (["--chain-away", "5:-1"], "use SECONDS:FOR"),
+        (["--link", "fast"], "use RATE,ROUND_TRIP,LOSS"),
+        (["--link", "1%", "--data", "hf:x/y"], "hf:x/y comes from the internet"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_remedy(argv: list[str], words: str) -> None:

@@ -193,6 +193,27 @@ async def test_a_slow_loris_is_left() -> None:
             assert expected - 1 <= len(error.attempts) <= expected
 
 
+async def test_a_thin_line_is_waited_for_and_silence_is_not() -> None:
+    async def thin(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n")
+        for start in range(0, len(DATA), 300_000):
+            writer.write(DATA[start : start + 300_000])
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    async def stops(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n" + DATA[:1000])
+        await writer.drain()
+        await asyncio.sleep(30)
+
+    limits = {"try_s": 0.3, "total_s": 0.35, "tries": 1, "min_bytes_s": len(DATA) / 20}
+    async with fake_http(thin) as (url, _), make_fetcher(**limits) as fetcher:
+        assert await fetcher.fetch(ref_to(DATA, url), "") == DATA
+    async with fake_http(stops) as (url, _), make_fetcher(**limits) as fetcher:
+        error = await failure(fetcher, ref_to(DATA, url))
+        assert error.kind == "timeout" and "nothing for 0.3 s, 1000 bytes so far" in str(error)
+
+
 async def test_the_second_url_helps_and_the_first_is_blamed() -> None:
     faults: list[tuple[str, Attempt]] = []
     async with (
