@@ -132,6 +132,7 @@ async def test_an_upgrade_one_process_after_the_other_loses_nothing(
         assert up.ledger.written_by != "99.0"
         begun = next(row.seq for row in up.ledger.rows() if row.kind == "ValidatorRestarted")
         assert begun - 1 in up.ledger.snapshot_seqs(), "something was left to replay"
+        await s.until(lambda: all(works(s, miner) for miner in s.miners.values()), what="all to be back")
         for name in list(s.miners):
             await s.leave(s.miners[name])
             again = s.add_miner(name)
