@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from iota_subnet.core import assignment, routing
 from iota_subnet.core.actions import Action
-from iota_subnet.core.index import NOBODY
+from iota_subnet.core.facts import NOBODY
+from iota_subnet.core.speed import rate
 from iota_subnet.core.state import Miner, Phase, RunState
 
 #: One miner in so many may move at one boundary.
@@ -51,10 +52,10 @@ def even_out(state: RunState) -> list[Action]:
 
 def _worth(state: RunState) -> list[dict[str, float]]:
     """What every ready miner adds to its stage; who was not timed yet counts as the mean of those who were."""
-    rates = [{m.hotkey: float(state.index.facts[m.hotkey].rate) for m in stage} for stage in _ready(state)]
-    known = [rate for stage in rates for rate in stage.values() if rate]
+    rates = [{m.hotkey: float(rate(m)) for m in stage} for stage in _ready(state)]
+    known = [value for stage in rates for value in stage.values() if value]
     mean = sum(known) / len(known) if known else 1.0
-    return [{hotkey: rate or mean for hotkey, rate in stage.items()} for stage in rates]
+    return [{hotkey: value or mean for hotkey, value in stage.items()} for stage in rates]
 
 
 def _ready(state: RunState) -> list[list[Miner]]:
@@ -66,6 +67,10 @@ def _ready(state: RunState) -> list[list[Miner]]:
     return stages
 
 
+def _strength(state: RunState, stage: int) -> int:
+    return sum(rate(miner) for miner in state.members(stage))
+
+
 def rescue(state: RunState) -> list[Action]:
     """A stage in which nobody sits gets a replica of the richest that has one to spare."""
     stages = state.index.stages
@@ -73,8 +78,8 @@ def rescue(state: RunState) -> list[Action]:
     held = [stage.ahead if state.phase is Phase.INSTALL else stage.ready for stage in stages]
     if not deserted or max(held) < 2:
         return []
-    rich = max(range(len(stages)), key=lambda number: (held[number], stages[number].rate, -number))
+    rich = max(range(len(stages)), key=lambda number: (held[number], _strength(state, number), -number))
     spare = [m for m in state.members(rich) if m.connected and m.installed == state.manifests[rich].epoch]
     # The one whose loss hurts least; what it has done for this epoch is lost with its seat.
-    miner = min(spare, key=lambda m: (m.batches, state.index.facts[m.hotkey].rate, m.hotkey))
+    miner = min(spare, key=lambda m: (m.batches, rate(m), m.hotkey))
     return move(state, miner, deserted[0])
