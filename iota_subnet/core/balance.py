@@ -12,7 +12,8 @@ from operator import itemgetter
 
 from iota_subnet.core import assignment, routing
 from iota_subnet.core.actions import Action
-from iota_subnet.core.index import NOBODY
+from iota_subnet.core.facts import NOBODY
+from iota_subnet.core.speed import rate
 from iota_subnet.core.state import Miner, Phase, RunState
 
 #: One miner in so many may move at one boundary, and no more than so many in all.
@@ -90,9 +91,7 @@ def _best(poor: dict[str, float], rich: dict[str, float], ratio: float) -> tuple
 def _speeds(state: RunState) -> list[dict[str, float]]:
     """How fast every ready miner is, whatever its stage has to do; who was not timed yet counts as the mean."""
     shares = state.index.shares
-    speeds = [
-        {m.hotkey: state.index.facts[m.hotkey].rate * shares[k] for m in stage} for k, stage in enumerate(_ready(state))
-    ]
+    speeds = [{m.hotkey: rate(m) * shares[k] for m in stage} for k, stage in enumerate(_ready(state))]
     known = [speed for stage in speeds for speed in stage.values() if speed]
     mean = fsum(known) / len(known) if known else 1.0
     return [{hotkey: speed or mean for hotkey, speed in stage.items()} for stage in speeds]
@@ -107,6 +106,10 @@ def _ready(state: RunState) -> list[list[Miner]]:
     return stages
 
 
+def _strength(state: RunState, stage: int) -> int:
+    return sum(rate(miner) for miner in state.members(stage))
+
+
 def rescue(state: RunState) -> list[Action]:
     """A stage in which nobody sits gets a replica of the richest that has one to spare."""
     stages = state.index.stages
@@ -114,9 +117,9 @@ def rescue(state: RunState) -> list[Action]:
     held = [stage.ahead if state.phase is Phase.INSTALL else stage.ready for stage in stages]
     if not deserted or max(held) < 2:
         return []
-    rich = max(range(len(stages)), key=lambda number: (held[number], stages[number].rate, -number))
+    rich = max(range(len(stages)), key=lambda number: (held[number], _strength(state, number), -number))
     spare = [m for m in state.members(rich) if m.connected and m.installed == state.manifests[rich].epoch]
     spare = [m for m in spare if not m.leaving] or spare
     # The one whose loss hurts least; what it has done for this epoch is lost with its seat.
-    miner = min(spare, key=lambda m: (m.batches, state.index.facts[m.hotkey].rate, m.hotkey))
+    miner = min(spare, key=lambda m: (m.batches, rate(m), m.hotkey))
     return move(state, miner, deserted[0])

@@ -5,8 +5,9 @@ Law: random among those who have room, by how soon they would be done; every cho
 
 from __future__ import annotations
 
-from iota_subnet.core.actions import Op
-from iota_subnet.core.index import Facts, StageIndex
+from iota_subnet.core.index import StageIndex
+from iota_subnet.core.sampler import NONE, pick
+from iota_subnet.core.speed import ODDS
 from iota_subnet.core.state import Microbatch, Miner, RunState
 
 #: One draw in so many is blind to speed: CLASP needs random pathways, and the slow may have become fast.
@@ -17,14 +18,15 @@ STALE = 0.5
 
 
 def window(state: RunState) -> int:
-    """How many microbatches may be on their way: enough to keep everybody busy, not so many that they grow stale.
+    """How many microbatches may be on their way: as many as the replicas keep graphs of, and not so many that they grow
+    stale.
 
     A step that waits while everybody of its stage has work already would only grow old: when as many wait as the
     thinnest stage has replicas, nothing new is opened.
     """
     swarm, index = state.spec.swarm, state.index
     thinnest = index.thinnest
-    most = thinnest * swarm.live_per_replica
+    most = index.graphs
     if len(index.where) >= max(2, thinnest):
         most = min(most, len(state.batches))
     if state.age > STALE * swarm.stale_s:
@@ -34,34 +36,37 @@ def window(state: RunState) -> int:
 
 def taker(state: RunState, batch: Microbatch, seed: bytes) -> tuple[Miner, float] | None:
     """Draw one of those who have room, of those who have not tried this step before while there are any; and say how
-    likely that was."""
-    _, _, op, number = state.index.where[batch.id]
-    stage = state.index.stages[number]
-    barred = _barred(state, batch, op, number) if batch.tried else []
-    for miner, _ in barred:
-        stage.free.set(miner.slot, 0)
-        stage.fast.set(miner.slot, 0)
+    likely that was. `seed` is 16 bytes of chance."""
+    where = state.index.where[batch.id]
+    stage = state.index.stages[where.stage]
+    barred = _barred(state, stage, batch.tried.get((where.op, where.stage), [])) if batch.tried else []
+    for slot, _ in barred:
+        stage.room.put(slot, NONE)
     found = None
-    if stage.free.total:
-        slot, chance = _draw(stage, seed)
+    if stage.room.mask:
+        slot, chance = draw(stage, seed)
         found = state.miners[stage.slots[slot]], chance
-    for miner, facts in barred:
-        stage.free.set(miner.slot, facts.free > 0)
-        stage.fast.set(miner.slot, facts.free)
+    for slot, rung in barred:
+        stage.room.put(slot, rung)
     return found
 
 
-def _draw(stage: StageIndex, seed: bytes) -> tuple[int, float]:
+def draw(stage: StageIndex, seed: bytes) -> tuple[int, float]:
     """A slot, and how likely it was: one draw in `EXPLORE` is blind to speed, so that everybody is compared."""
-    bag = stage.free if seed[0] % EXPLORE == 0 else stage.fast
-    slot = bag.find(int.from_bytes(seed[1:], "big") % bag.total)
-    chance = stage.free.weights[slot] / stage.free.total + (EXPLORE - 1) * stage.fast.weights[slot] / stage.fast.total
-    return slot, chance / EXPLORE
+    room = stage.room
+    total, near = room.near(ODDS)
+    number = int.from_bytes(seed[1:], "big")
+    if seed[0] % EXPLORE == 0:
+        slot = room.any(number % room.filled)
+        behind = room.at[slot] - room.best()
+        weight = ODDS[behind] if behind < len(ODDS) else 0
+    else:
+        slot, weight = pick(near, number % total)
+    return slot, (1 / room.filled + (EXPLORE - 1) * weight / total) / EXPLORE
 
 
-def _barred(state: RunState, batch: Microbatch, op: Op, number: int) -> list[tuple[Miner, Facts]]:
-    """Who has tried this step before; nobody, when nobody else could take it."""
-    tried = [state.miners[h] for h in batch.tried.get((op, number), ()) if h in state.miners]
-    known = [(miner, state.index.facts[miner.hotkey]) for miner in tried if miner.stage == number]
-    barred = [(miner, facts) for miner, facts in known if facts.available]
-    return barred if len(barred) < state.index.stages[number].available else []
+def _barred(state: RunState, stage: StageIndex, tried: list[str]) -> list[tuple[int, int]]:
+    """Slots and rungs of those who have tried this step before; nobody, when nobody else could take it."""
+    slots = [(state.miners[h].slot, state.index.facts[h]) for h in tried if h in state.index.facts]
+    known = [slot for slot, facts in slots if facts.available and stage is state.index.stages[facts.stage]]
+    return [(slot, stage.room.at[slot]) for slot in known] if len(known) < stage.available else []

@@ -8,6 +8,7 @@ are ordered by (time, kind, key) alone, so that the order in which they were add
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -23,6 +24,9 @@ class Due(IntEnum):
     PLACE = 6
 
 
+#: When, what (a `Due`), and who or which.
+Entry = tuple[float, int, int | str]
+
 #: Below so many entries a heap is not worth tidying.
 FEW = 1024
 
@@ -32,21 +36,28 @@ class Deadlines:
 
     __slots__ = ("_heap",)
 
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, int | str]] = []
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._heap = list(entries)
+        heapq.heapify(self._heap)
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def add(self, when: float, kind: Due, key: int | str) -> None:
-        heapq.heappush(self._heap, (when, int(kind), key))
+        heapq.heappush(self._heap, (when, kind, key))
 
-    def pop(self, now: float) -> list[tuple[float, int, int | str]]:
+    def pop(self, now: float) -> list[Entry]:
         """All entries whose time has come, the earliest first."""
-        heap, due = self._heap, []
+        heap = self._heap
+        due: list[Entry] = []
         while heap and heap[0][0] <= now:
             due.append(heapq.heappop(heap))
         return due
+
+    def due(self, now: float) -> bool:
+        """Whether `pop` would find anything."""
+        heap = self._heap
+        return bool(heap) and heap[0][0] <= now
 
     def crowded(self, live: int) -> bool:
         """Whether most entries must be old ones, when `live` of them mean something."""
@@ -55,13 +66,12 @@ class Deadlines:
     def clear(self) -> None:
         self._heap.clear()
 
-    def has(self, when: float, kind: Due, key: int | str) -> bool:
-        """Whether there is an entry at `when` or before. Slow; for checks."""
-        return any(at <= when and (what, who) == (int(kind), key) for at, what, who in self._heap)
-
-    def entries(self) -> dict[tuple[int, int | str], float]:
-        """The earliest entry of each key. Slow; for checks."""
-        found: dict[tuple[int, int | str], float] = {}
-        for when, kind, key in sorted(self._heap, reverse=True):
-            found[kind, key] = when
-        return found
+    def lacks(self, wanted: list[Entry]) -> list[Entry]:
+        """Those of `wanted` that have no entry, at their time or before. Slow; for checks."""
+        missing = set(wanted).difference(self._heap) if wanted else set()
+        if not missing:
+            return []
+        earliest: dict[tuple[int, int | str], float] = {}
+        for when, kind, key in self._heap:
+            earliest[kind, key] = min(when, earliest.get((kind, key), when))
+        return sorted(e for e in missing if earliest.get(e[1:], float("inf")) > e[0])

@@ -11,8 +11,12 @@ T = TypeVar("T")
 
 def digest(*label: object) -> bytes:
     """32 bytes that depend on every label; a length prefix keeps ("ab", "c") apart from ("a", "bc")."""
-    parts = [str(part).encode() for part in label]
-    return hashlib.blake2b(b"".join([len(p).to_bytes(4, "big") + p for p in parts]), digest_size=32).digest()
+    text = bytearray()
+    for part in label:
+        spelt = str(part).encode()
+        text += len(spelt).to_bytes(4, "big")
+        text += spelt
+    return hashlib.blake2b(text, digest_size=32).digest()
 
 
 def draw(n: int, *label: object) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from math import fsum, isclose
 
-from iota_subnet.core.index import wrong
+from iota_subnet.core.indexcheck import wrong
 from iota_subnet.core.routing import MAX_ATTEMPTS, MAX_EXPIRED
+from iota_subnet.core.sampler import NONE
 from iota_subnet.core.state import Phase, RunState, Shard, StageMerge
 from iota_subnet.spec import shard_bounds
 
@@ -115,11 +116,14 @@ def _work_lies_idle(state: RunState) -> None:
     """While the run trains, no step waits that somebody could take: whoever has tried it before may only wait."""
     if state.phase is not Phase.TRAIN:
         return
-    for number, where in state.index.where.items():
+    index = state.index
+    free = [[stage.slots[slot] for slot, rung in enumerate(stage.room.at) if rung >= 0] for stage in index.stages]
+    for number, where in index.where.items():
         step = state.batches[number].next_step()
         assert step is not None
         tried = state.batches[number].tried.get(step, [])
-        takers = [h for h, facts in state.index.facts.items() if facts.free > 0 and facts.stage == step[1]]
+        takers = free[step[1]]
         if isinstance(where.queue, str):
-            takers = [where.queue] if state.index.facts[where.queue].room else []
+            keeper = state.miners[where.queue]
+            takers = [where.queue] if index.stages[keeper.stage].room.at[keeper.slot] != NONE else []
         _need(all(hotkey in tried for hotkey in takers), f"microbatch {number} waits and {takers} have nothing to do")

@@ -6,13 +6,13 @@ drawn at random within capacity, because CLASP needs random pathways; the propen
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from math import fsum
 
 from iota_subnet.core import choice, receipts, trust
 from iota_subnet.core.actions import Action, Forget, ForgetBatch, GiveLease, Op, PublishBatch, Refuse, WithdrawLease
 from iota_subnet.core.clasp import Sample
 from iota_subnet.core.deadlines import Due
-from iota_subnet.core.draw import digest
 from iota_subnet.core.events import BatchPublished, LeaseFailed, LeaseFinished
 from iota_subnet.core.speed import NEWEST, overran, patience, service, timed
 from iota_subnet.core.state import MAX_STRIKES, Lease, Microbatch, Miner, Output, Phase, RunState
@@ -33,47 +33,52 @@ def fill(state: RunState) -> list[Action]:
         return []
     index = state.index
     actions = _open(state)
-    while index.hot:
-        hot, index.hot = index.hot, {}
+    while index.hot or index.keen:
         # Who holds graphs is served first, then backward before forward.
-        for hotkey in sorted(queue for queue in hot if isinstance(queue, str)):
-            actions += _serve_keeper(state, hotkey)
-        for queue in sorted(queue for queue in hot if isinstance(queue, int)):
-            actions += _serve_stage(state, queue)
+        if index.keen:
+            keen, index.keen = index.keen, {}
+            for hotkey in sorted(keen):
+                _serve_keeper(state, hotkey, actions)
+        if index.hot:
+            hot, index.hot = index.hot, {}
+            for queue in sorted(hot):
+                _serve_stage(state, queue, actions)
     return actions
 
 
-def _serve_keeper(state: RunState, hotkey: str) -> list[Action]:
+def _serve_keeper(state: RunState, hotkey: str, actions: list[Action]) -> None:
     """Backward passes that wait for the miner that holds their graphs."""
-    actions: list[Action] = []
     miner = state.miners.get(hotkey)
     while miner is not None and len(miner.leases) < state.spec.swarm.leases_per_miner:
         number = state.index.first(hotkey)
         if number is None:
             break
         actions.append(_give(state, state.batches[number], miner))
-    return actions
 
 
-def _serve_stage(state: RunState, queue: int) -> list[Action]:
+def _serve_stage(state: RunState, queue: int, actions: list[Action]) -> None:
     """Steps that any replica of a stage may do, the oldest microbatch first."""
-    actions: list[Action] = []
-    index, skipped = state.index, []
-    stage = index.stages[queue // 2]
-    while stage.free.total:
+    index = state.index
+    skipped: list[int] = []
+    room = index.stages[queue // 2].room
+    while room.mask:
         number = index.first(queue)
         if number is None:
             break
         batch = state.batches[number]
-        seed = digest(state.secret, "route", batch.id, queue, batch.attempts)
-        found = choice.taker(state, batch, seed)
+        found = choice.taker(state, batch, _seed(state, number, queue, batch.attempts))
         if found is None:
             index.skip(queue)
             skipped.append(number)
         else:
             actions.append(_give(state, batch, *found))
-    index.back(queue, skipped)
-    return actions
+    if skipped:
+        index.back(queue, skipped)
+
+
+def _seed(state: RunState, batch: int, queue: int, attempts: int) -> bytes:
+    """The chance that one taker is drawn with: 16 bytes."""
+    return blake2b(b"%d %d %d" % (batch, queue, attempts), digest_size=16, key=state.index.key).digest()
 
 
 def resend(state: RunState, miner: Miner) -> list[Action]:
@@ -85,7 +90,7 @@ def _open(state: RunState) -> list[Action]:
     actions: list[Action] = []
     index = state.index
     index.settle(state)
-    if state.draining:
+    if state.draining or len(state.batches) >= index.graphs:
         return actions
     limit = choice.window(state)
     stages = state.spec.model.stages
@@ -121,17 +126,13 @@ def _give(state: RunState, batch: Microbatch, miner: Miner, chance: float = 1.0)
     batch.lease = lease.id
     batch.hands[miner.hotkey] = None
     state.index.dues.add(deadline, Due.LEASE, lease.id)
-    state.index.miner(miner.hotkey)
-    state.index.batch(batch.id)
-    state.index.settle(state)
+    state.index.given(state, miner, batch.id)
     return _message(state, lease)
 
 
 def _message(state: RunState, lease: Lease) -> Action:
     inputs = state.batches[lease.batch].inputs(lease.op, lease.stage)
-    return GiveLease(
-        lease.hotkey, lease.id, lease.op, lease.batch, lease.stage, lease.epoch, inputs, deadline=lease.deadline
-    )
+    return GiveLease(lease.hotkey, lease.id, lease.op, lease.batch, lease.stage, lease.epoch, inputs, lease.deadline)
 
 
 def published(state: RunState, event: BatchPublished) -> list[Action]:
@@ -164,7 +165,6 @@ def finished(state: RunState, event: LeaseFinished) -> list[Action]:
     if miner is not None and lease.opened_at >= miner.joined_at:
         timed(miner, lease.op, service(state, lease, miner))
         miner.last_receipt_at = state.now
-        state.index.miner(miner.hotkey)
     batch = state.batches.get(lease.batch)
     # An open lease is its microbatch's next step.
     if batch is None or (batch.lease != lease.id and batch.next_step() != (lease.op, lease.stage)):
@@ -176,7 +176,6 @@ def finished(state: RunState, event: LeaseFinished) -> list[Action]:
         actions.append(WithdrawLease(other.hotkey, other.id, "a late receipt of another replica arrived first"))
     _close(state, lease)
     batch.lease, batch.rest_until = None, 0.0
-    state.index.batch(batch.id)
     output = Output(event.hotkey, event.output)
     last = lease.op != "forward" and lease.stage == 0
     if state.complaints:
@@ -196,15 +195,22 @@ def finished(state: RunState, event: LeaseFinished) -> list[Action]:
         batch.propensity = tuple(batch.chances[stage] for stage in range(lease.stage + 1))
     if miner is not None:
         miner.done += 1
-        miner.strikes, miner.rest_until = 0, 0.0
+        if miner.strikes or miner.rest_until:
+            miner.strikes, miner.rest_until = 0, 0.0
+            state.index.miner(miner.hotkey)
         miner.inner_step = event.inner_step
         _report(state, miner)
         miner.seconds = event.seconds if miner.done == 1 else 0.9 * miner.seconds + 0.1 * event.seconds
         if lease.op != "forward" and lease.opened_at >= miner.joined_at:
             # Work of an earlier process is credited, but it is not in what this one will commit.
             miner.batches += 1
-    whole = last and batch.next_step() is None
-    return actions + (_retire(state, batch) if whole else [])
+            if miner.batches == state.spec.swarm.min_batches:
+                state.index.miner(miner.hotkey)
+        state.index.loaded(state, miner)
+    if last and batch.next_step() is None:
+        return actions + _retire(state, batch)
+    state.index.placed(state, batch)
+    return actions
 
 
 def _praise(state: RunState, batch: Microbatch, lease: Lease) -> None:
@@ -357,7 +363,7 @@ def _close(state: RunState, lease: Lease) -> None:
     miner = state.miners.get(lease.hotkey)
     if miner is not None:
         miner.leases.pop(lease.id, None)
-        state.index.miner(lease.hotkey)
+        state.index.load(lease.hotkey)
 
 
 def expire(state: RunState) -> list[Action]:
@@ -379,6 +385,7 @@ def expire(state: RunState) -> list[Action]:
 def _expire_lease(state: RunState, lease: Lease) -> list[Action]:
     miner = state.miners.get(lease.hotkey)
     if miner is not None:
+        # Its strike, below, has the index look at it.
         overran(miner, lease.op, state.now - lease.opened_at)
     _strike(state, lease.hotkey)
     actions = _failed(state, lease)

@@ -1,56 +1,98 @@
-"""A bag of weighted slots: change one, add them up, find one by a drawn number; each in O(log n) (a Fenwick tree).
+"""Slots on rungs: who has room, by class of speed. Put one elsewhere, draw one fairly, count them.
 
-Law: what is found depends on the slots and their weights alone, never on the order in which they were set.
+Law: what is drawn depends on the slots and their rungs alone, never on the order in which they were put there.
+
+A rung is a sorted list. To put a slot elsewhere costs two bisections and a move of as many pointers as the rung is
+long, which memory does faster than any tree in Python up to some 10,000 of them; a draw looks at rungs, not at slots.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
+
+#: Rungs are numbered from 0, the best, to `RUNGS` - 1.
+RUNGS = 128
+
+#: Not on any rung: no room at all; or room only for steps whose graph it holds.
+NONE, BOUND = -1, -2
+
 
 class Sampler:
-    """Slots are small numbers from 0; weights are whole numbers, so that sums are exact on any machine."""
+    """`at` is the rung of each slot, `rungs` the slots of each rung, bit r of `mask` says that rung r has some."""
 
-    __slots__ = ("_tree", "filled", "total", "weights")
+    __slots__ = ("at", "filled", "mask", "rungs")
 
     def __init__(self) -> None:
-        self.weights: list[int] = []
-        self.total = 0
+        self.at: list[int] = []
+        self.rungs: list[list[int]] = [[] for _ in range(RUNGS)]
+        self.mask = 0
         self.filled = 0
-        self._tree: list[int] = [0]
 
-    def set(self, slot: int, weight: int) -> None:
-        """Give `slot` a weight; 0 takes it out."""
-        while slot >= len(self.weights):
-            self._grow()
-        change = weight - self.weights[slot]
-        if not change:
+    def put(self, slot: int, rung: int) -> None:
+        """Put a slot on a rung; `NONE` and `BOUND` take it off."""
+        at = self.at
+        while slot >= len(at):
+            at.append(NONE)
+        before = at[slot]
+        if before == rung:
             return
-        self.filled += (weight > 0) - (self.weights[slot] > 0)
-        self.weights[slot] = weight
-        self.total += change
-        tree, at = self._tree, slot + 1
-        while at < len(tree):
-            tree[at] += change
-            at += at & -at
+        at[slot] = rung
+        if before >= 0:
+            slots = self.rungs[before]
+            del slots[bisect_left(slots, slot)]
+            self.filled -= 1
+            if not slots:
+                self.mask ^= 1 << before
+        if rung >= 0:
+            slots = self.rungs[rung]
+            if not slots:
+                self.mask ^= 1 << rung
+            insort(slots, slot)
+            self.filled += 1
 
-    def find(self, point: int) -> int:
-        """The slot in which `point`, a number in [0, total), falls."""
-        assert 0 <= point < self.total
-        tree, at, size = self._tree, 0, len(self.weights)
-        step = size
-        while step:
-            ahead = at + step
-            if ahead <= size and tree[ahead] <= point:
-                at, point = ahead, point - tree[ahead]
-            step >>= 1
-        return at
+    def any(self, number: int) -> int:
+        """One of those on a rung, all alike: `number` is in [0, filled)."""
+        mask = self.mask
+        while True:
+            slots = self.rungs[(mask & -mask).bit_length() - 1]
+            if number < len(slots):
+                return slots[number]
+            number -= len(slots)
+            mask &= mask - 1
 
-    def _grow(self) -> None:
-        """Twice the room, a power of two."""
-        size = max(4, 2 * len(self.weights))
-        self.weights += [0] * (size - len(self.weights))
-        tree = [0, *self.weights]
-        for at in range(1, size + 1):
-            above = at + (at & -at)
-            if above <= size:
-                tree[above] += tree[at]
-        self._tree = tree
+    def best(self) -> int:
+        """The best rung that has somebody; there must be one."""
+        return (self.mask & -self.mask).bit_length() - 1
+
+    def near(self, odds: tuple[int, ...]) -> tuple[int, list[tuple[int, list[int]]]]:
+        """Weights and slots of the best rungs, and the sum of all weights: a slot that stands d rungs behind the best
+        weighs `odds[d]`, past the end of `odds` nothing."""
+        best = self.best()
+        found, total = [], 0
+        for weight, slots in zip(odds, self.rungs[best : best + len(odds)]):  # noqa: B905 - the last rungs are fewer
+            if slots:
+                found.append((weight, slots))
+                total += weight * len(slots)
+        return total, found
+
+    def wrong(self) -> bool:
+        """Whether `rungs`, `mask` and `filled` say something else than `at`. Slow; for checks."""
+        rungs: dict[int, list[int]] = {}
+        for slot, rung in enumerate(self.at):
+            if rung >= 0:
+                rungs.setdefault(rung, []).append(slot)
+        if any(self.rungs[rung] != slots for rung, slots in rungs.items()):
+            return True
+        filled = sum(map(len, rungs.values()))
+        mask = sum(1 << rung for rung in rungs)
+        return (filled, filled, mask) != (self.filled, sum(map(len, self.rungs)), self.mask)
+
+
+def pick(near: list[tuple[int, list[int]]], number: int) -> tuple[int, int]:
+    """The slot in which `number`, below the sum of all weights, falls; and its weight."""
+    for weight, slots in near:
+        share = weight * len(slots)
+        if number < share:
+            return slots[number // weight], weight
+        number -= share
+    raise ValueError("beyond the sum of all weights")

@@ -9,7 +9,10 @@ is +, -, * and / only, which are the same on any machine.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING
+
+from iota_subnet.core.sampler import RUNGS
 
 if TYPE_CHECKING:
     from iota_subnet.core.actions import Op
@@ -18,12 +21,18 @@ if TYPE_CHECKING:
 #: What one new service time counts against all before it.
 NEWEST = 0.25
 
-#: Weights are whole numbers in 1 .. HEAVIEST, HEAVIEST being that of a miner that would be done in no time. They fall
-#: with the eighth power of the time: who would be done in half of it is drawn 256 times as often.
-HEAVIEST = 1 << 140
+#: Seconds below which all are alike. A power of two: the bounds below are then the same on any machine.
+QUICK = 1 / 64
 
-#: Seconds below which all are alike.
-QUICK = 1e-2
+#: Four rungs are a factor of two in time.
+_QUARTERS = (1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507429)
+
+#: Where a rung ends and the next, slower one begins, in seconds.
+BOUNDS = tuple(QUICK * 2.0 ** (rung // 4) * _QUARTERS[rung % 4] for rung in range(RUNGS - 1))
+
+#: What somebody weighs in a draw who stands so many rungs behind the best: a quarter per rung, 256 times less for twice
+#: the time. Who stands further back is drawn blindly only.
+ODDS = tuple(4**behind for behind in reversed(range(6)))
 
 #: Rates are counted in steps per so many seconds, as whole numbers.
 PER = 1_000_000
@@ -52,11 +61,14 @@ def patience(state: RunState, miner: Miner, op: Op) -> float:
     """Seconds after which a lease given now goes to somebody else. Late work is taken too: this is a hedge, not a
     judgement, and it is bolder near the end of an epoch, when all wait for the last."""
     swarm = state.spec.swarm
-    if op not in miner.pace:
+    pace = miner.pace.get(op)
+    if pace is None:
         return swarm.lease_s
-    ahead = sum(expected(miner, state.leases[lease].op) for lease in miner.leases)
-    times = swarm.hedge_drain if state.draining else swarm.hedge
-    return min(swarm.lease_s, max(swarm.lease_min_s, times * (ahead + miner.pace[op])))
+    for lease in miner.leases:
+        other = state.leases[lease].op
+        pace += miner.pace[op] if other == op else expected(miner, other)
+    seconds = (swarm.hedge_drain if state.draining else swarm.hedge) * pace
+    return min(swarm.lease_s, max(swarm.lease_min_s, seconds))
 
 
 def overran(miner: Miner, op: Op, seconds: float) -> None:
@@ -64,18 +76,18 @@ def overran(miner: Miner, op: Op, seconds: float) -> None:
     miner.pace[op] = max(seconds, miner.pace.get(op, 0.0))
 
 
-def completion(miner: Miner, held: int) -> float:
-    """Seconds until a step given now would be done, and what it leaves behind: leases that are open come first, and
-    every graph that it holds comes back."""
-    pace = sum(miner.pace.values()) / len(miner.pace) if miner.pace else 0.0
-    return pace * (1 + len(miner.leases) + 0.125 * held)
+def level(miner: Miner, held: int, keeps: int) -> int:
+    """The rung of a miner that has room: the class of its completion time, 0 until it was timed.
 
-
-def weight(miner: Miner, held: int) -> int:
-    """How often this miner is drawn, against others that have room."""
-    seconds = max(QUICK, completion(miner, held)) / QUICK
-    square = seconds * seconds
-    return max(1, int(HEAVIEST / (square * square * square * square)))
+    That is seconds until a step given now would be done, and what it leaves behind: leases that are open come first,
+    each of the `held` graphs comes back, and one more than it `keeps` has to be made again.
+    """
+    pace = miner.pace
+    if not pace:
+        return 0
+    work = len(miner.leases)
+    seconds = sum(pace.values()) / len(pace) * (1 + work + 0.125 * held)
+    return bisect_right(BOUNDS, seconds if held + work < keeps else 2 * seconds)
 
 
 def rate(miner: Miner) -> int:

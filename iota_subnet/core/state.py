@@ -61,9 +61,9 @@ class Miner:
     leaving: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Output:
-    """What a lease produced, and who serves it."""
+    """What a lease produced, and who serves it. Nobody changes one, as with `Lease`."""
 
     hotkey: str
     blob: BlobRef | None
@@ -135,9 +135,10 @@ def _blob(output: Output | None) -> BlobRef:
     return output.blob
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lease:
-    """One unit of work given to one miner with a deadline."""
+    """One unit of work given to one miner with a deadline. Nobody changes one: it is not frozen because a frozen record
+    takes three times as long to make, and one is made per event."""
 
     id: int
     hotkey: str

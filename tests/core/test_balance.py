@@ -5,6 +5,7 @@ import pytest
 from iota_subnet.core import balance
 from iota_subnet.core.actions import AssignLayer, GiveLease
 from iota_subnet.core.events import MinerLeft
+from iota_subnet.core.speed import rate
 from iota_subnet.core.state import Phase
 
 from .bench import Bench
@@ -64,7 +65,7 @@ def test_strength_is_speed_and_not_heads() -> None:
     for miner in bench.state.miners.values():
         miner.pace = {"forward": 1.0 if miner.stage else 6.0, "backward": 2.0 if miner.stage else 12.0}
     bench.state.index.rebuild(bench.state)
-    poor = sum(facts.rate for facts in bench.state.index.facts.values() if facts.stage == 0)
+    poor = sum(rate(miner) for miner in bench.state.members(0))
     (offer,) = [action for action in balance.even_out(bench.state) if isinstance(action, AssignLayer)]
     assert offer.stage == 0 and seats(bench) == {0: 4, 1: 2} and poor > 0
 

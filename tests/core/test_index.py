@@ -6,33 +6,43 @@ from hypothesis import strategies as st
 
 from iota_subnet.core.deadlines import FEW, Deadlines, Due
 from iota_subnet.core.events import MinerLeft
-from iota_subnet.core.index import Index, wrong
+from iota_subnet.core.index import Index
+from iota_subnet.core.indexcheck import wrong
 from iota_subnet.core.invariants import Broken, check
-from iota_subnet.core.sampler import Sampler
+from iota_subnet.core.sampler import BOUND, NONE, RUNGS, Sampler, pick
 from iota_subnet.core.state import RunState
 
 from .bench import Bench
 
+puts = st.lists(st.tuples(st.integers(0, 40), st.sampled_from((NONE, BOUND, 0, 3, 4, 9, RUNGS - 1))), max_size=60)
 
-@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)), max_size=60))
+
+@given(puts)
 def test_a_sampler_finds_each_slot_as_often_as_it_weighs(changes: list[tuple[int, int]]) -> None:
     sampler, truth = Sampler(), dict[int, int]()
-    for slot, weight in changes:
-        sampler.set(slot, weight)
-        truth[slot] = weight
-    expected = [slot for slot in sorted(truth) for _ in range(truth[slot])]
-    assert sampler.total == len(expected) and sampler.filled == sum(weight > 0 for weight in truth.values())
-    assert [sampler.find(point) for point in range(sampler.total)] == expected
+    for slot, rung in changes:
+        sampler.put(slot, rung)
+        truth[slot] = rung
+    order = sorted((rung, slot) for slot, rung in truth.items() if rung >= 0)
+    assert not sampler.wrong() and sampler.filled == len(order)
+    assert [sampler.any(number) for number in range(len(order))] == [slot for _, slot in order]
+    if order:
+        odds = (4, 3, 5, 2, 1)
+        behind = [(slot, rung - sampler.best()) for rung, slot in order if rung - sampler.best() < len(odds)]
+        total, near = sampler.near(odds)
+        found = [pick(near, number) for number in range(total)]
+        assert found == [(slot, odds[d]) for slot, d in behind for _ in range(odds[d])]
 
 
 @given(st.permutations(list(range(20))))
 def test_what_a_sampler_finds_does_not_depend_on_the_order_of_changes(order: list[int]) -> None:
     one, two = Sampler(), Sampler()
     for slot in order:
-        one.set(slot, slot % 4)
+        one.put(slot, 7)
+        one.put(slot, slot % 4)
     for slot in range(20):
-        two.set(slot, slot % 4)
-    assert [one.find(p) for p in range(one.total)] == [two.find(p) for p in range(two.total)]
+        two.put(slot, slot % 4)
+    assert (one.rungs, one.mask, one.filled) == (two.rungs, two.mask, two.filled)
 
 
 def test_reminders_come_by_time_then_kind_then_key_in_whatever_order_they_were_added() -> None:
@@ -70,7 +80,18 @@ def forget_total(index: Index) -> None:
 
 
 def forget_free(index: Index) -> None:
-    index.stages[1].free.set(0, 1 - index.stages[1].free.weights[0])
+    room = index.stages[1].room
+    room.put(0, NONE if room.at[0] >= 0 else 7)
+
+
+def forget_rung(index: Index) -> None:
+    room = next(stage.room for stage in index.stages if stage.room.filled)
+    slot = room.any(0)
+    room.put(slot, room.at[slot] + 1)
+
+
+def forget_mask(index: Index) -> None:
+    index.stages[0].room.mask ^= 1
 
 
 def forget_wait(index: Index) -> None:
@@ -99,6 +120,8 @@ def forget_touch(index: Index) -> None:
         forget_ready,
         forget_total,
         forget_free,
+        forget_rung,
+        forget_mask,
         forget_wait,
         forget_queue,
         forget_graph,

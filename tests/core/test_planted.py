@@ -17,6 +17,8 @@ LIAR = Plan(23, stages=1, miners=3, traits={0: Trait(lies_in_reduce=True)})
 BROKEN = Plan(24, stages=1, miners=2, latency=0.0, traits={0: Trait(fails_all=True), 1: Trait(seconds=3.0)})
 DEAF = Plan(25, stages=2, miners=4, auditor_loss=0.6, traits={0: Trait(lies_in_reduce=True)})
 CRASH = Plan(26, stages=2, miners=4, incidents=((4.5, "crash", 0), (5.5, "crash", 1)))
+# Nothing but the seat's end takes its work back.
+GONE = replace(CRASH, swarm={"reconnect_s": 2.0, "lease_min_s": 6.0})
 MUFFLED = Plan(27, stages=2, miners=4, loss=0.15)
 FORGETFUL = Plan(28, stages=2, miners=4, token_loss=0.3)
 ORPHAN = Plan(
@@ -40,7 +42,7 @@ PLANTED: list[tuple[Callable[[Patch], None], Plan]] = [
     (p.no_rest_after_failure, replace(BROKEN, miners=1, traits={0: Trait(fails_all=True)})),
     (p.the_auditor_is_asked_once, DEAF),
     (p.the_feed_is_asked_once, FORGETFUL),
-    (p.the_gone_keep_their_leases, CRASH),
+    (p.the_gone_keep_their_leases, GONE),
     (p.receipts_count_for_ever, CALM),
     (p.lost_inputs_are_not_made_again, LOSSY),
     (p.a_lost_manifest_stays_lost, ORPHAN),

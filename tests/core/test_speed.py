@@ -2,7 +2,11 @@ import pytest
 
 from iota_subnet.core import speed
 from iota_subnet.core.actions import GiveLease, WithdrawLease
+from iota_subnet.core.choice import draw, window
+from iota_subnet.core.draw import digest
 from iota_subnet.core.events import LeaseFinished, MinerLeft
+from iota_subnet.core.index import StageIndex
+from iota_subnet.core.sampler import BOUND, NONE, RUNGS
 from iota_subnet.core.state import Miner, Phase
 
 from .bench import Bench, blob
@@ -14,14 +18,22 @@ def miner(pace: float | None, leases: int = 0) -> Miner:
     return found
 
 
-def test_who_is_sooner_done_weighs_more() -> None:
-    assert speed.weight(miner(1.0), 0) > 200 * speed.weight(miner(2.0), 0)
-    assert speed.weight(miner(1.0), 0) > speed.weight(miner(1.0, leases=1), 0) > speed.weight(miner(1.0, leases=1), 3)
+def test_who_is_sooner_done_stands_on_a_better_rung() -> None:
+    assert speed.level(miner(2.0), 0, 99) - speed.level(miner(1.0), 0, 99) == 4
+    loads = [(0, 0), (1, 0), (2, 0), (2, 8), (2, 97)]
+    rungs = [speed.level(miner(1.0, leases=leases), held, 99) for leases, held in loads]
+    assert rungs == sorted(set(rungs))
+    # One graph more than it keeps has to be made again: as long as twice the time.
+    assert speed.level(miner(1.0), 5, 5) == speed.level(miner(1.0), 5, 6) + 4
 
 
-def test_who_was_never_timed_is_tried_first_and_nobody_is_out_of_the_draw() -> None:
-    assert speed.weight(miner(None), 0) > speed.weight(miner(0.1), 0)
-    assert speed.weight(miner(1e6), 100) >= 1
+def test_the_bounds_of_rungs_rise_and_hold_any_time() -> None:
+    assert list(speed.BOUNDS) == sorted(set(speed.BOUNDS)) and speed.BOUNDS[4] == 2 * speed.BOUNDS[0]
+    assert 0 < speed.level(miner(1e9), 100, 99) < RUNGS
+
+
+def test_who_was_never_timed_is_tried_first() -> None:
+    assert speed.level(miner(None), 0, 99) == 0 < speed.level(miner(0.1), 0, 99)
 
 
 def test_a_miners_own_word_moves_nothing() -> None:
@@ -111,30 +123,30 @@ def test_every_sample_says_how_likely_its_pathway_was() -> None:
         assert all(0 < chance <= 1 for chance in sample.propensity)
 
 
-def test_the_propensity_is_the_truth() -> None:
+def test_the_propensity_is_the_truth_and_nobody_with_room_is_out_of_the_draw() -> None:
     # The same draw, many times: how often each is drawn is what was said of it.
-    from iota_subnet.core.choice import _draw
-    from iota_subnet.core.draw import digest
-    from iota_subnet.core.index import StageIndex
-
-    stage, counts, said = StageIndex(), [0] * 4, [0.0] * 4
-    for slot, weight in enumerate((1, 5, 0, 10)):
-        stage.free.set(slot, weight > 0)
-        stage.fast.set(slot, weight)
+    rungs = (20, 21, NONE, 19, 60, BOUND, 20)
+    stage, counts, said = StageIndex(), [0] * len(rungs), [0.0] * len(rungs)
+    for slot, rung in enumerate(rungs):
+        stage.room.put(slot, rung)
     for number in range(20_000):
-        slot, chance = _draw(stage, digest("test", number))
+        slot, chance = draw(stage, digest("test", number)[:16])
         counts[slot] += 1
         said[slot] = chance
-    assert counts[2] == 0 and sum(said) == pytest.approx(1.0)
+    assert counts[2] == counts[5] == 0 and sum(said) == pytest.approx(1.0)
     assert [count / 20_000 for count in counts] == pytest.approx(said, abs=0.015)
+    # Far behind the best there is only the blind draw, and there is that.
+    assert said[4] == pytest.approx(1 / 32 / 5) and counts[4] > 50
+    # As likely as each other on one rung, a quarter per rung.
+    assert said[0] == said[6] and (said[3] - said[4]) == pytest.approx(4 * (said[0] - said[4]))
 
 
 def test_what_waits_keeps_more_from_being_opened() -> None:
     bench = Bench(stages=2, seats=3, live_per_replica=20, epoch_batches=1000, lease_s=1e6)
     for _ in range(40):
         bench.publish()
-    # 3 miners with 2 leases each have work; 3 more wait, and the rest is not opened.
-    assert len(bench.state.batches) <= 6 + 3 + 60 and len(bench.state.index.where) >= 3
+    # 3 miners with 2 leases each have work, more wait; what is opened now would only wait too.
+    assert len(bench.state.index.where) >= 3 and window(bench.state) == len(bench.state.batches)
     live = len(bench.state.batches)
     bench.wait(1.0)
     assert len(bench.state.batches) == live
@@ -147,8 +159,6 @@ def test_what_would_grow_stale_is_not_opened() -> None:
         bench.publish()
         bench.finish(bench.given()[0])
     bench.state.age = 20.0
-    from iota_subnet.core.choice import window
-
     assert window(bench.state) == 4
 
 

@@ -39,7 +39,9 @@ def test_a_planted_bug_shrinks_to_the_fault_that_shows_it() -> None:
         Incident(4.5, "crash", 0),
         Incident(6.0, "delay", seconds=3.0, amount=0.5),
     )
-    plan = Plan(26, stages=2, miners=6, storm_s=20.0, incidents=incidents)
+    # Its work is not taken back in time by anything else than its release.
+    swarm = {"reconnect_s": 2.0, "lease_min_s": 6.0}
+    plan = Plan(26, stages=2, miners=6, storm_s=20.0, incidents=incidents, swarm=swarm)
     assert not play(plan).violation
     with planted(lambda patch: patch.setattr(routing, "release", lambda state, miner: [])):
         smallest, tries = shrink(plan, lambda p: bool(play(p).violation), most=120)

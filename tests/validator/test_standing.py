@@ -42,7 +42,8 @@ def test_who_has_nothing_to_do_is_told_why() -> None:
     assert bench.state.miners["m0"].stage != bench.state.miners["m1"].stage
     bench.publish()
     idle = next(hotkey for hotkey in ("m0", "m1") if bench.state.miners[hotkey].stage == 1)
-    assert of(bench, idle).own == "wait for a lease: none of 2 microbatches needs this miner now"
+    live = len(bench.state.batches)
+    assert of(bench, idle).own == f"wait for a lease: none of {live} microbatches needs this miner now"
 
 
 @pytest.mark.parametrize("connected", [True, False])
