@@ -21,7 +21,7 @@ PART = 4
 MOST = 64
 
 #: What all moves of one boundary together must make of the poorest stage, or none is made.
-WORTH = 1.05
+WORTH = 1.03
 
 #: What each of them must add to it.
 STEP = 1.01
@@ -42,7 +42,7 @@ def even_out(state: RunState) -> list[Action]:
     stages = [{hotkey: speed / shares[k] for hotkey, speed in stage.items()} for k, stage in enumerate(_speeds(state))]
     before = min(fsum(stage.values()) for stage in stages)
     budget = min(MOST, max(1, state.index.ready // PART))
-    moves: list[tuple[str, int]] = []
+    moves: dict[str, int] = {}
     while True:
         strength = [fsum(stage.values()) for stage in stages]
         poor, rich = strength.index(min(strength)), strength.index(max(strength))
@@ -56,10 +56,11 @@ def even_out(state: RunState) -> list[Action]:
             *((h, poor, rich, 1 / ratio) for h in found[1:]),
         ):
             stages[there][hotkey] = stages[here].pop(hotkey) * times
-            moves.append((hotkey, there))
+            moves[hotkey] = there
     if min(fsum(stage.values()) for stage in stages) < WORTH * before:
         return []
-    return [action for hotkey, stage in moves for action in move(state, state.miners[hotkey], stage)]
+    movers = [(state.miners[hotkey], stage) for hotkey, stage in moves.items()]
+    return [action for miner, stage in movers if miner.stage != stage for action in move(state, miner, stage)]
 
 
 def _best(poor: dict[str, float], rich: dict[str, float], ratio: float) -> tuple[str, ...] | None:

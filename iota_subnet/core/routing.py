@@ -163,7 +163,9 @@ def finished(state: RunState, event: LeaseFinished) -> list[Action]:
     actions: list[Action] = []
     miner = state.miners.get(event.hotkey)
     if miner is not None and lease.opened_at >= miner.joined_at:
-        timed(miner, lease.op, service(state, lease, miner))
+        if not state.draining or lease.op not in miner.pace:
+            # While an epoch drains nothing overlaps: that says more of the line than of the miner.
+            timed(miner, lease.op, service(state, lease, miner))
         miner.last_receipt_at = state.now
     batch = state.batches.get(lease.batch)
     # An open lease is its microbatch's next step.
@@ -386,7 +388,7 @@ def _expire_lease(state: RunState, lease: Lease) -> list[Action]:
     miner = state.miners.get(lease.hotkey)
     if miner is not None:
         # Its strike, below, has the index look at it.
-        overran(miner, lease.op, state.now - lease.opened_at)
+        overran(miner, lease.op, service(state, lease, miner))
     _strike(state, lease.hotkey)
     actions = _failed(state, lease)
     _remember(state, lease)

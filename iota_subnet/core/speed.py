@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: What one new service time counts against all before it.
 NEWEST = 0.25
 
+#: How much slower one late lease can make a miner look.
+SLOWER = 2.0
+
 #: Seconds below which all are alike. A power of two: the bounds below are then the same on any machine.
 QUICK = 1 / 64
 
@@ -72,8 +75,12 @@ def patience(state: RunState, miner: Miner, op: Op) -> float:
 
 
 def overran(miner: Miner, op: Op, seconds: float) -> None:
-    """A lease was not done in so many seconds: the next one of its kind gets more time."""
-    miner.pace[op] = max(seconds, miner.pace.get(op, 0.0))
+    """A lease has kept its miner for so many seconds and is not done: the next one of its kind gets more time.
+
+    No more than `SLOWER` times as much: a machine that stood still for a minute would else count as slow for ever.
+    """
+    known = miner.pace.get(op)
+    miner.pace[op] = seconds if known is None else max(known, min(seconds, SLOWER * known))
 
 
 def level(miner: Miner, held: int, keeps: int) -> int:

@@ -1,4 +1,5 @@
 from collections import Counter
+from random import Random
 
 import pytest
 
@@ -107,3 +108,37 @@ def test_a_stage_that_dies_while_it_installs_is_rescued() -> None:
         bench.install(miner.hotkey, 1)
     leave(bench, 0, 2)
     assert bench.state.phase is Phase.INSTALL and seats(bench) == {0: 1, 1: 1}
+
+
+def paced(bench: Bench, seconds: dict[int, list[float]]) -> None:
+    """Give the miners of each stage these round trips, in seconds."""
+    for stage, values in seconds.items():
+        for miner, value in zip(bench.state.members(stage), values, strict=True):
+            miner.pace = {"loss": value} if stage == bench.state.spec.model.stages - 1 else {"forward": value}
+    bench.state.index.rebuild(bench.state)
+
+
+def moves(bench: Bench) -> list[tuple[str, int]]:
+    return [(a.hotkey, a.stage) for a in balance.even_out(bench.state) if isinstance(a, AssignLayer)]
+
+
+def test_where_every_gift_would_be_too_large_two_change_places() -> None:
+    # 2 + 2 against 1 + 1 round trips a second: to give one away would turn it round, to change places makes it even.
+    bench = Bench(stages=2, seats=2)
+    bench.state.index.shares = (1.0, 1.0)
+    paced(bench, {0: [1.0, 1.0], 1: [1.0, 1.0]})
+    assert moves(bench) == []
+    paced(bench, {0: [0.5, 0.5], 1: [1.0, 1.0]})
+    found = moves(bench)
+    assert len(found) == 2 and {stage for _, stage in found} == {0, 1}
+
+
+def test_nobody_is_moved_twice_at_one_boundary() -> None:
+    for seed in range(20):
+        bench = Bench(stages=3, seats=6)
+        rng = Random(seed)
+        paced(bench, {stage: [rng.uniform(0.2, 3.0) for _ in range(6)] for stage in range(3)})
+        before = {miner.hotkey: miner.stage for miner in bench.state.miners.values()}
+        found = moves(bench)
+        assert len({hotkey for hotkey, _ in found}) == len(found) <= 4
+        assert all(before[hotkey] != stage for hotkey, stage in found)

@@ -89,9 +89,12 @@ def test_patience_has_a_floor_and_a_ceiling_and_is_shorter_when_all_wait_for_the
 
 def test_who_overran_gets_more_time_next() -> None:
     slow = miner(1.0)
-    speed.overran(slow, "forward", 3.0)
-    assert slow.pace["forward"] == 3.0
-    speed.overran(slow, "forward", 2.0)
+    speed.overran(slow, "forward", 1.5)
+    assert slow.pace["forward"] == 1.5
+    speed.overran(slow, "forward", 1.2)
+    assert slow.pace["forward"] == 1.5
+    # A machine that stood still for a minute is no machine of a minute per pass.
+    speed.overran(slow, "forward", 60.0)
     assert slow.pace["forward"] == 3.0
 
 
