@@ -123,12 +123,12 @@ def moves(bench: Bench) -> list[tuple[str, int]]:
 
 
 def test_where_every_gift_would_be_too_large_two_change_places() -> None:
-    # 2 + 2 against 1 + 1 round trips a second: to give one away would turn it round, to change places makes it even.
-    bench = Bench(stages=2, seats=2)
+    # 4 x 2.0 against 4 x 1.6 round trips a second: to give one away would turn it round.
+    bench = Bench(stages=2, seats=4)
     bench.state.index.shares = (1.0, 1.0)
-    paced(bench, {0: [1.0, 1.0], 1: [1.0, 1.0]})
+    paced(bench, {0: [1.0] * 4, 1: [1.0] * 4})
     assert moves(bench) == []
-    paced(bench, {0: [0.5, 0.5], 1: [1.0, 1.0]})
+    paced(bench, {0: [0.5] * 4, 1: [0.625] * 4})
     found = moves(bench)
     assert len(found) == 2 and {stage for _, stage in found} == {0, 1}
 
