@@ -26,7 +26,7 @@ from iota_subnet.localnet.summary import sentences, summarise
 from iota_subnet.localnet.usage import Usage, idle_shares
 from iota_subnet.localnet.view import render
 from iota_subnet.spec import RunSpec
-from template.errors import NeuronError
+from template.errors import BadSettings, NeuronError
 
 #: Blocks per epoch of the chain: at 0.25 s a block, incentives follow the weights within seven seconds.
 TEMPO = 24
@@ -38,6 +38,10 @@ LOOK_BLOCKS = 8
 SETTLE_S = 120.0
 
 ENTRY_POINTS = Path(__file__).resolve().parents[2] / "neurons"
+
+
+#: What is kept of a run only when asked for.
+KEPT = ("wallets", "state", "validator")
 
 
 class Stopped(Exception):
@@ -68,6 +72,10 @@ class Launcher:
     def run(self) -> dict[str, Any]:
         """The whole run; its summary. Raises NeuronError with what went wrong, Stopped on Ctrl-C."""
         spec = self.spec()
+        left = [name for name in KEPT if (self.dir / name).exists()]
+        if left:
+            # Its chain is gone, and with it the wallets' registrations: there is nothing to go on with.
+            raise BadSettings(f"--run-dir {self.dir}: another run has left {left[0]} there; choose a new folder")
         logs = self.dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         (self.dir / "spec.json").write_text(spec.to_json(), encoding="utf-8")
@@ -285,7 +293,7 @@ class Launcher:
             picture.print(self._frame(110))
             picture.save_svg(str(self.options.svg), title="iota localnet")
         if not self.options.keep:
-            for name in ("wallets", "state", "validator"):
+            for name in KEPT:
                 shutil.rmtree(self.dir / name, ignore_errors=True)
 
 

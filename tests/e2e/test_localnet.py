@@ -82,6 +82,12 @@ def test_a_wrong_option_ends_with_one_line_and_exit_code_2(argv: list[str], word
     assert all(word in done.stderr for word in words), done.stderr
 
 
+def test_a_folder_that_holds_another_run_is_not_used_again(tmp_path: Path) -> None:
+    (tmp_path / "run" / "validator").mkdir(parents=True)
+    done = iota("localnet", "--no-ui", "--run-dir", str(tmp_path / "run"), timeout_s=60)
+    assert done.returncode == 2 and "choose a new folder" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_help_names_every_command() -> None:
     done = iota("--help", timeout_s=30)
     assert done.returncode == 0
