@@ -47,6 +47,8 @@ class Options:
             epoch_batches=self.batches,
             start_miners=self.miners,
             start_s=30.0,
+            # More on their way would train faster and worse: each microbatch makes the gradients of the others older.
+            live_per_replica=2,
             max_blob_bytes=blob_limit(model),
         )
         spec = RunSpec("localnet", self.seed, model=model, swarm=swarm, data=DataSpec(self.data))
