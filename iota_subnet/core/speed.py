@@ -38,15 +38,12 @@ ODDS = tuple(4**behind for behind in reversed(range(6)))
 PER = 1_000_000
 
 
-def timed(miner: Miner, op: Op, seconds: float) -> None:
-    """One more service time."""
-    known = miner.pace.get(op)
-    miner.pace[op] = seconds if known is None else known + NEWEST * (seconds - known)
-
-
-def service(state: RunState, lease: Lease, miner: Miner) -> float:
-    """How long a lease that is done now has kept its miner."""
-    return max(0.0, state.now - max(lease.opened_at, miner.last_receipt_at))
+def timed(state: RunState, miner: Miner, lease: Lease) -> None:
+    """One more service time: how long a lease that is done now has kept its miner."""
+    seconds = max(0.0, state.now - max(lease.opened_at, miner.last_receipt_at))
+    known = miner.pace.get(lease.op)
+    miner.pace[lease.op] = seconds if known is None else known + NEWEST * (seconds - known)
+    miner.last_receipt_at = state.now
 
 
 def expected(miner: Miner, op: Op) -> float:
