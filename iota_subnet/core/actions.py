@@ -1,4 +1,7 @@
-"""What the core asks its shell to do, as frozen records in the imperative. Each may be carried out twice."""
+"""What the core asks its shell to do, as records in the imperative. Nobody changes one; each may be carried out twice.
+
+All are frozen but those of which one is made with nearly every event: a frozen record takes five times as long to make.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,8 @@ class Duty:
     contributions: tuple[Contribution, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Action:
-    pass
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class FixContributors(Action):
     contributors: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GiveLease(Action):
     """One unit of work. Inputs: forward (x), loss (x, tokens) or (tokens) with one stage, backward (x, gradient)."""
 
@@ -116,7 +118,7 @@ class Refuse(Action):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Forget(Action):
     """A microbatch has retired: graphs and blobs kept for it may go."""
 
@@ -131,7 +133,7 @@ class PublishBatch(Action):
     batch: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ForgetBatch(Action):
     """The feed's tokens of a retired microbatch may go."""
 

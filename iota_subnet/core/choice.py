@@ -34,12 +34,14 @@ def window(state: RunState) -> int:
     return most
 
 
-def taker(state: RunState, batch: Microbatch, seed: bytes) -> tuple[Miner, float] | None:
-    """Draw one of those who have room, of those who have not tried this step before while there are any; and say how
-    likely that was. `seed` is 16 bytes of chance."""
+def taker(state: RunState, batch: Microbatch, stage: StageIndex, seed: bytes) -> tuple[Miner, float] | None:
+    """Draw one of a stage: of those who have room (somebody has), of those who have not tried this step before while
+    there are any; and say how likely that was. `seed` is 16 bytes of chance."""
+    if not batch.tried:
+        slot, chance = draw(stage, seed)
+        return state.miners[stage.slots[slot]], chance
     where = state.index.where[batch.id]
-    stage = state.index.stages[where.stage]
-    barred = _barred(state, stage, batch.tried.get((where.op, where.stage), [])) if batch.tried else []
+    barred = _barred(state, stage, batch.tried.get((where.op, where.stage), []))
     for slot, _ in barred:
         stage.room.put(slot, NONE)
     found = None
@@ -61,7 +63,7 @@ def draw(stage: StageIndex, seed: bytes) -> tuple[int, float]:
         behind = room.at[slot] - room.best()
         weight = ODDS[behind] if behind < len(ODDS) else 0
     else:
-        slot, weight = pick(near, number % total)
+        slot, weight = pick(ODDS, near, number % total)
     return slot, (1 / room.filled + (EXPLORE - 1) * weight / total) / EXPLORE
 
 

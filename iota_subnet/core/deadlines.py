@@ -1,15 +1,17 @@
 """What is due when. Law: an entry is a reminder to look, never a fact: who is reminded asks the state what is so at
 the entry's own time, so that an old entry, which an index built anew does not have, changes nothing.
 
-Whoever sets a time in the state adds an entry for it; an old one that is still in the heap finds nothing to do. Entries
+Whoever sets a time in the state adds an entry for it; an old one that is still there finds nothing to do. Entries
 are ordered by (time, kind, key) alone, so that the order in which they were added changes nothing.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from bisect import bisect_right, insort
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
+from itertools import chain
 
 
 class Due(IntEnum):
@@ -27,51 +29,67 @@ class Due(IntEnum):
 #: When, what (a `Due`), and who or which.
 Entry = tuple[float, int, int | str]
 
-#: Below so many entries a heap is not worth tidying.
+#: Below so many entries they are not worth tidying.
 FEW = 1024
 
 
 class Deadlines:
-    """A heap of reminders. Entries that are not needed any more stay until their time, or until `tidy` says so."""
+    """Reminders by the second in which they are due, so that to add one costs the same however many there are. `_near`
+    are those of the seconds that have begun, in order.
 
-    __slots__ = ("_heap",)
+    Entries that are not needed any more stay until their time, or until `tidy` says so.
+    """
+
+    __slots__ = ("_begun", "_near", "_order", "_seconds")
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        self._heap = list(entries)
-        heapq.heapify(self._heap)
+        self._begun = float("-inf")
+        self._near: list[Entry] = []
+        self._order: list[float] = []
+        self._seconds: dict[float, list[Entry]] = {}
+        for entry in entries:
+            self.add(*entry)
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return sum(map(len, self._seconds.values()), len(self._near))
 
-    def add(self, when: float, kind: Due, key: int | str) -> None:
-        heapq.heappush(self._heap, (when, kind, key))
+    def __iter__(self) -> Iterator[Entry]:
+        return chain(self._near, *self._seconds.values())
+
+    def add(self, when: float, kind: int, key: int | str) -> None:
+        second = when // 1.0
+        if second <= self._begun:
+            insort(self._near, (when, kind, key))
+        elif second in self._seconds:
+            self._seconds[second].append((when, kind, key))
+        else:
+            self._seconds[second] = [(when, kind, key)]
+            heapq.heappush(self._order, second)
 
     def pop(self, now: float) -> list[Entry]:
         """All entries whose time has come, the earliest first."""
-        heap = self._heap
-        due: list[Entry] = []
-        while heap and heap[0][0] <= now:
-            due.append(heapq.heappop(heap))
+        near, order = self._near, self._order
+        while order and order[0] <= now:
+            self._begun = heapq.heappop(order)
+            near += self._seconds.pop(self._begun)
+            near.sort()
+        if not near or near[0][0] > now:
+            return []
+        count = bisect_right(near, (now, len(Due), 0))
+        due = near[:count]
+        del near[:count]
         return due
-
-    def due(self, now: float) -> bool:
-        """Whether `pop` would find anything."""
-        heap = self._heap
-        return bool(heap) and heap[0][0] <= now
 
     def crowded(self, live: int) -> bool:
         """Whether most entries must be old ones, when `live` of them mean something."""
-        return len(self._heap) > FEW + 3 * live
-
-    def clear(self) -> None:
-        self._heap.clear()
+        return len(self) > FEW + 3 * live
 
     def lacks(self, wanted: list[Entry]) -> list[Entry]:
         """Those of `wanted` that have no entry, at their time or before. Slow; for checks."""
-        missing = set(wanted).difference(self._heap) if wanted else set()
+        missing = set(wanted).difference(self) if wanted else set()
         if not missing:
             return []
         earliest: dict[tuple[int, int | str], float] = {}
-        for when, kind, key in self._heap:
+        for when, kind, key in self:
             earliest[kind, key] = min(when, earliest.get((kind, key), when))
         return sorted(e for e in missing if earliest.get(e[1:], float("inf")) > e[0])

@@ -5,6 +5,7 @@ Law: nothing here remembers. The index derives what has changed, its check deriv
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from iota_subnet.core import speed
@@ -69,12 +70,12 @@ def facts_of(state: RunState, miner: Miner) -> Facts:
     )
 
 
-def rung_of(state: RunState, miner: Miner, facts: Facts, held: int) -> int:
+def rung_of(state: RunState, miner: Miner, facts: Facts, held: dict[str, int]) -> int:
     """What one miner may take now, derived: the rung of those who have room, or that it has none for others' work."""
     swarm = state.spec.swarm
     if not facts.keeps or len(miner.leases) >= swarm.leases_per_miner:
         return NONE
-    return speed.level(miner, held, swarm.live_per_replica) if facts.available else BOUND
+    return speed.level(miner, held.get(miner.hotkey, 0), swarm.live_per_replica) if facts.available else BOUND
 
 
 def room_for_graphs(ready: list[int], keeps: int) -> int:
@@ -89,6 +90,12 @@ def room_for_graphs(ready: list[int], keeps: int) -> int:
     return min(count * keeps * (2 * last + 1) // (2 * (last - k)) for k, count in enumerate(ready[:-1]))
 
 
+@cache
+def _anywhere(op: Op, stage: int) -> Where:
+    """With any replica: there are few of these places and many microbatches."""
+    return Where(2 * stage + 1, "", op, stage)
+
+
 def where_of(state: RunState, batch: Microbatch) -> Where:
     """One microbatch, derived. Backward goes to the miner that holds the graph, while that one can take work."""
     if batch.lease is not None or batch.tokens is None or state.now < batch.rest_until:
@@ -97,7 +104,7 @@ def where_of(state: RunState, batch: Microbatch) -> Where:
     assert step is not None
     op, stage = step
     if op != "backward":
-        return Where(2 * stage + 1, "", op, stage)
+        return _anywhere(op, stage)
     made = batch.forward[stage]
     assert made is not None
     keeper = state.miners.get(made.hotkey)
@@ -108,7 +115,7 @@ def where_of(state: RunState, batch: Microbatch) -> Where:
 
 
 def reminders(state: RunState) -> dict[str, list[Entry]]:
-    """Who must be looked at when, for all that is ahead, by the name of the heap."""
+    """Who must be looked at when, for all that is ahead, by the name of its `Deadlines`."""
     swarm = state.spec.swarm
     wakes: list[Entry] = []
     dues: list[Entry] = []

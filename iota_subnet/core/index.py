@@ -99,7 +99,7 @@ class Index:
         self.moved_loads[hotkey] = None
 
     def loaded(self, state: RunState, miner: Miner) -> None:
-        """What `load` will lead to, now: one look-up less for each receipt."""
+        """What `load` will lead to, now. Needs no `settle`."""
         self.moved_loads.pop(miner.hotkey, None)
         self._reload(state, miner)
 
@@ -107,10 +107,15 @@ class Index:
         """What `batch` will lead to, now."""
         self._move(batch.id, where_of(state, batch))
 
-    def given(self, state: RunState, miner: Miner, batch: int) -> None:
-        """A miner has taken a step: the microbatch waits nowhere, and nobody has got room. Needs no `settle`."""
-        self._leave(batch)
-        self._reload(state, miner)
+    def take(self, batch: int) -> Where:
+        """The first of a queue waits there no more: where it did."""
+        where = self._leave(batch)
+        assert where.queue is not None
+        heap = self.queues[where.queue]
+        heapq.heappop(heap)
+        if not heap:
+            del self.queues[where.queue]
+        return where
 
     # Asked by the rules
 
@@ -139,7 +144,7 @@ class Index:
 
     def wake(self, now: float) -> None:
         """Rests that are over by now change what their miners and microbatches may do."""
-        for _, kind, key in self.wakes.pop(now) if self.wakes.due(now) else ():
+        for _, kind, key in self.wakes.pop(now):
             if kind == Due.REST:
                 self.moved_miners[str(key)] = None
             else:
@@ -148,11 +153,14 @@ class Index:
     def first(self, queue: Queue) -> int | None:
         """The oldest microbatch that waits in a queue."""
         heap = self.queues.get(queue)
+        if heap is None:
+            return None
         while heap:
-            if self.where.get(heap[0], NOWHERE).queue == queue:
-                return heap[0]
+            number = heap[0]
+            if self.where.get(number, NOWHERE).queue == queue:
+                return number
             heapq.heappop(heap)
-        self.queues.pop(queue, None)
+        del self.queues[queue]
         return None
 
     def skip(self, queue: Queue) -> None:
@@ -197,7 +205,7 @@ class Index:
     def tidy(self, state: RunState) -> None:
         """Keep old reminders from piling up: once in a while they are derived anew, at O(1) per event."""
         live = 2 * len(state.miners) + len(state.line) + 2 * len(state.batches)
-        if any(heap.crowded(live) for heap in (self.dues, self.wakes, self.seats)):
+        if any(entries.crowded(live) for entries in (self.dues, self.wakes, self.seats)):
             for name, entries in reminders(state).items():
                 setattr(self, name, Deadlines(entries))
 
@@ -206,18 +214,19 @@ class Index:
     def _reload(self, state: RunState, miner: Miner) -> None:
         """Put a miner on the rung where it belongs now."""
         facts = self.facts.get(miner.hotkey, NOBODY)
-        if facts.stage < 0:
+        stage, slot = facts[:2]
+        if stage < 0:
             return
-        room = self.stages[facts.stage].room
-        rung = rung_of(state, miner, facts, self.held.get(miner.hotkey, 0))
-        before = room.at[facts.slot]
+        room = self.stages[stage].room
+        rung = rung_of(state, miner, facts, self.held)
+        before = room.at[slot]
         if rung == before:
             return
-        room.put(facts.slot, rung)
+        room.put(slot, rung)
         if before == NONE and miner.hotkey in self.queues:
             self.keen[miner.hotkey] = None
         if before < 0 <= rung:
-            self._heat(facts.stage)
+            self._heat(stage)
 
     def _heat(self, stage: int) -> None:
         """What waits at a stage may have a taker now."""
@@ -272,20 +281,23 @@ class Index:
             stage.slots[facts.slot] = hotkey
             stage.room.put(facts.slot, NONE)
 
-    def _leave(self, number: int) -> None:
-        """A microbatch waits no more."""
+    def _leave(self, number: int) -> Where:
+        """A microbatch waits no more; where it did."""
         before = self.where.pop(number, NOWHERE)
         if before.keeper:
             kept = self.kept[before.keeper]
             del kept[number]
             if not kept:
                 del self.kept[before.keeper]
+        return before
 
     def _move(self, number: int, where: Where) -> None:
         """Let one microbatch wait elsewhere, or not at all."""
-        if where == self.where.get(number, NOWHERE):
+        before = self.where.get(number, NOWHERE)
+        if where == before:
             return
-        self._leave(number)
+        if before is not NOWHERE:
+            self._leave(number)
         if where.queue is None:
             return
         if where.keeper:

@@ -72,7 +72,7 @@ def _wrong_stages(state: RunState, facts: dict[str, Facts]) -> str:
             return f"the index says members, ready, available, ahead {said} in stage {number}, the state {derived}"
         if {slot: hotkey for slot, hotkey in enumerate(stage.slots) if hotkey} != {f.slot: h for h, f in seated}:
             return f"the index knows other seats of stage {number} than the state"
-        rungs = {f.slot: rung_of(state, state.miners[h], f, index.held.get(h, 0)) for h, f in seated}
+        rungs = {f.slot: rung_of(state, state.miners[h], f, index.held) for h, f in seated}
         if {slot: rung for slot, rung in enumerate(stage.room.at) if rung != NONE} != {
             slot: rung for slot, rung in rungs.items() if rung != NONE
         } or stage.room.wrong():
@@ -82,8 +82,8 @@ def _wrong_stages(state: RunState, facts: dict[str, Facts]) -> str:
 
 def _wrong_reminders(state: RunState) -> str:
     for name, entries in reminders(state).items():
-        heap: Deadlines = getattr(state.index, name)
-        for when, kind, key in heap.lacks([entry for entry in entries if entry[0] > state.now]):
+        known: Deadlines = getattr(state.index, name)
+        for when, kind, key in known.lacks([entry for entry in entries if entry[0] > state.now]):
             return f"nobody is reminded of {Due(kind).name} {key} at {when}"
     return ""
 

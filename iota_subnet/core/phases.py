@@ -16,9 +16,9 @@ def advance(state: RunState) -> list[Action]:
     actions: list[Action] = []
     while True:
         state.index.settle(state)
-        before = (state.phase, state.epoch)
-        actions += _STEPS[state.phase](state)
-        if (state.phase, state.epoch) == before:
+        phase, epoch = state.phase, state.epoch
+        actions += _STEPS[phase](state)
+        if state.phase is phase and state.epoch == epoch:
             return actions
 
 

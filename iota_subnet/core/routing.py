@@ -14,7 +14,7 @@ from iota_subnet.core.actions import Action, Forget, ForgetBatch, GiveLease, Op,
 from iota_subnet.core.clasp import Sample
 from iota_subnet.core.deadlines import Due
 from iota_subnet.core.events import BatchPublished, LeaseFailed, LeaseFinished
-from iota_subnet.core.speed import NEWEST, overran, patience, service, timed
+from iota_subnet.core.speed import NEWEST, overran, patience, timed
 from iota_subnet.core.state import MAX_STRIKES, Lease, Microbatch, Miner, Output, Phase, RunState
 
 #: A microbatch that failed this often has something wrong with it; it is counted as lost, never silently dropped.
@@ -25,6 +25,10 @@ MAX_STEPS = 64
 
 #: Leases that ran late are remembered, so that late work is still credited while it is needed.
 MAX_EXPIRED = 1024
+
+
+#: As an integer: Python's collector keeps looking at tuples with an enumeration's member in them.
+LEASE = int(Due.LEASE)
 
 
 def fill(state: RunState) -> list[Action]:
@@ -60,13 +64,13 @@ def _serve_stage(state: RunState, queue: int, actions: list[Action]) -> None:
     """Steps that any replica of a stage may do, the oldest microbatch first."""
     index = state.index
     skipped: list[int] = []
-    room = index.stages[queue // 2].room
-    while room.mask:
+    stage = index.stages[queue // 2]
+    while stage.room.mask:
         number = index.first(queue)
         if number is None:
             break
         batch = state.batches[number]
-        found = choice.taker(state, batch, _seed(state, number, queue, batch.attempts))
+        found = choice.taker(state, batch, stage, _seed(state, number, queue, batch.attempts))
         if found is None:
             index.skip(queue)
             skipped.append(number)
@@ -117,7 +121,8 @@ def full(state: RunState) -> bool:
 
 
 def _give(state: RunState, batch: Microbatch, miner: Miner, chance: float = 1.0) -> Action:
-    _, _, op, stage = state.index.where[batch.id]
+    index = state.index
+    _, _, op, stage = index.take(batch.id)
     deadline = state.now + patience(state, miner, op)
     lease = Lease(state.next_lease, miner.hotkey, batch.id, op, stage, state.epoch, state.now, deadline, chance)
     state.next_lease += 1
@@ -125,8 +130,8 @@ def _give(state: RunState, batch: Microbatch, miner: Miner, chance: float = 1.0)
     miner.leases[lease.id] = None
     batch.lease = lease.id
     batch.hands[miner.hotkey] = None
-    state.index.dues.add(deadline, Due.LEASE, lease.id)
-    state.index.given(state, miner, batch.id)
+    index.dues.add(deadline, LEASE, lease.id)
+    index.loaded(state, miner)
     return _message(state, lease)
 
 
@@ -163,10 +168,7 @@ def finished(state: RunState, event: LeaseFinished) -> list[Action]:
     actions: list[Action] = []
     miner = state.miners.get(event.hotkey)
     if miner is not None and lease.opened_at >= miner.joined_at:
-        if not state.draining or lease.op not in miner.pace:
-            # While an epoch drains nothing overlaps: that says more of the line than of the miner.
-            timed(miner, lease.op, service(state, lease, miner))
-        miner.last_receipt_at = state.now
+        timed(state, miner, lease)
     batch = state.batches.get(lease.batch)
     # An open lease is its microbatch's next step.
     if batch is None or (batch.lease != lease.id and batch.next_step() != (lease.op, lease.stage)):
@@ -176,7 +178,7 @@ def finished(state: RunState, event: LeaseFinished) -> list[Action]:
         other = state.leases[batch.lease]
         _close(state, other)
         actions.append(WithdrawLease(other.hotkey, other.id, "a late receipt of another replica arrived first"))
-    _close(state, lease)
+    _end(state, lease, miner)
     batch.lease, batch.rest_until = None, 0.0
     output = Output(event.hotkey, event.output)
     last = lease.op != "forward" and lease.stage == 0
@@ -360,12 +362,16 @@ def _report(state: RunState, miner: Miner) -> None:
 
 
 def _close(state: RunState, lease: Lease) -> None:
-    state.leases.pop(lease.id, None)
-    state.expired.pop(lease.id, None)
-    miner = state.miners.get(lease.hotkey)
+    _end(state, lease, state.miners.get(lease.hotkey))
+    state.index.load(lease.hotkey)
+
+
+def _end(state: RunState, lease: Lease, miner: Miner | None) -> None:
+    """`_close`, for who tells the index."""
+    if state.leases.pop(lease.id, None) is None:
+        state.expired.pop(lease.id, None)
     if miner is not None:
         miner.leases.pop(lease.id, None)
-        state.index.load(lease.hotkey)
 
 
 def expire(state: RunState) -> list[Action]:
@@ -388,7 +394,7 @@ def _expire_lease(state: RunState, lease: Lease) -> list[Action]:
     miner = state.miners.get(lease.hotkey)
     if miner is not None:
         # Its strike, below, has the index look at it.
-        overran(miner, lease.op, service(state, lease, miner))
+        overran(state, miner, lease)
     _strike(state, lease.hotkey)
     actions = _failed(state, lease)
     _remember(state, lease)

@@ -9,6 +9,7 @@ long, which memory does faster than any tree in Python up to some 10,000 of them
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from operator import mul
 
 #: Rungs are numbered from 0, the best, to `RUNGS` - 1.
 RUNGS = 128
@@ -31,8 +32,8 @@ class Sampler:
     def put(self, slot: int, rung: int) -> None:
         """Put a slot on a rung; `NONE` and `BOUND` take it off."""
         at = self.at
-        while slot >= len(at):
-            at.append(NONE)
+        if slot >= len(at):
+            at += [NONE] * (slot + 1 - len(at))
         before = at[slot]
         if before == rung:
             return
@@ -64,16 +65,14 @@ class Sampler:
         """The best rung that has somebody; there must be one."""
         return (self.mask & -self.mask).bit_length() - 1
 
-    def near(self, odds: tuple[int, ...]) -> tuple[int, list[tuple[int, list[int]]]]:
-        """Weights and slots of the best rungs, and the sum of all weights: a slot that stands d rungs behind the best
-        weighs `odds[d]`, past the end of `odds` nothing."""
-        best = self.best()
-        found, total = [], 0
-        for weight, slots in zip(odds, self.rungs[best : best + len(odds)]):  # noqa: B905 - the last rungs are fewer
-            if slots:
-                found.append((weight, slots))
-                total += weight * len(slots)
-        return total, found
+    def near(self, odds: tuple[int, ...]) -> tuple[int, list[list[int]]]:
+        """The best rungs, and the sum of all weights: a slot that stands d rungs behind the best weighs `odds[d]`, past
+        the end of `odds` nothing."""
+        mask = self.mask
+        best = (mask & -mask).bit_length() - 1
+        rungs = self.rungs[best : best + len(odds)]
+        # `map` ends with the shorter one: past the last rung is none.
+        return sum(map(mul, odds, map(len, rungs))), rungs
 
     def wrong(self) -> bool:
         """Whether `rungs`, `mask` and `filled` say something else than `at`. Slow; for checks."""
@@ -88,9 +87,9 @@ class Sampler:
         return (filled, filled, mask) != (self.filled, sum(map(len, self.rungs)), self.mask)
 
 
-def pick(near: list[tuple[int, list[int]]], number: int) -> tuple[int, int]:
+def pick(odds: tuple[int, ...], rungs: list[list[int]], number: int) -> tuple[int, int]:
     """The slot in which `number`, below the sum of all weights, falls; and its weight."""
-    for weight, slots in near:
+    for weight, slots in zip(odds, rungs):  # noqa: B905 - the last rungs are fewer
         share = weight * len(slots)
         if number < share:
             return slots[number // weight], weight

@@ -4,12 +4,13 @@ A lease's service time runs from when it was given, or from the miner's receipt 
 receipt: computing and transfer that did not overlap, whatever the miner says of it.
 
 A miner that was not timed yet counts as very fast: so it is tried soon, and one lease says what it is. Arithmetic here
-is +, -, * and / only, which are the same on any machine.
+is +, -, *, / and fsum only, which are the same on any machine and in any Python.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from math import fsum
 from typing import TYPE_CHECKING
 
 from iota_subnet.core.sampler import RUNGS
@@ -41,22 +42,29 @@ ODDS = tuple(4**behind for behind in reversed(range(6)))
 PER = 1_000_000
 
 
-def timed(miner: Miner, op: Op, seconds: float) -> None:
-    """One more service time."""
-    known = miner.pace.get(op)
-    miner.pace[op] = seconds if known is None else known + NEWEST * (seconds - known)
-
-
-def service(state: RunState, lease: Lease, miner: Miner) -> float:
-    """How long a lease that is done now has kept its miner."""
+def service(state: RunState, miner: Miner, lease: Lease) -> float:
+    """Seconds that a lease has kept its miner until now."""
     return max(0.0, state.now - max(lease.opened_at, miner.last_receipt_at))
+
+
+def timed(state: RunState, miner: Miner, lease: Lease) -> None:
+    """One more service time, of a lease that is done now.
+
+    While an epoch drains nothing overlaps: a time says more of the line then, and counts only if there is no other.
+    """
+    known = miner.pace.get(lease.op)
+    if known is None:
+        miner.pace[lease.op] = service(state, miner, lease)
+    elif not state.draining:
+        miner.pace[lease.op] = known + NEWEST * (service(state, miner, lease) - known)
+    miner.last_receipt_at = state.now
 
 
 def expected(miner: Miner, op: Op) -> float:
     """Seconds that a step takes this miner, 0 if nobody knows; of another step if that is all that is known."""
     known = miner.pace.get(op)
     if known is None:
-        return sum(miner.pace.values()) / len(miner.pace) if miner.pace else 0.0
+        return fsum(miner.pace.values()) / len(miner.pace) if miner.pace else 0.0
     return known
 
 
@@ -74,13 +82,13 @@ def patience(state: RunState, miner: Miner, op: Op) -> float:
     return min(swarm.lease_s, max(swarm.lease_min_s, seconds))
 
 
-def overran(miner: Miner, op: Op, seconds: float) -> None:
-    """A lease has kept its miner for so many seconds and is not done: the next one of its kind gets more time.
+def overran(state: RunState, miner: Miner, lease: Lease) -> None:
+    """A lease is not done although it should be: the next one of its kind gets more time.
 
     No more than `SLOWER` times as much: a machine that stood still for a minute would else count as slow for ever.
     """
-    known = miner.pace.get(op)
-    miner.pace[op] = seconds if known is None else max(known, min(seconds, SLOWER * known))
+    seconds, known = service(state, miner, lease), miner.pace.get(lease.op)
+    miner.pace[lease.op] = seconds if known is None else max(known, min(seconds, SLOWER * known))
 
 
 def level(miner: Miner, held: int, keeps: int) -> int:
@@ -93,10 +101,10 @@ def level(miner: Miner, held: int, keeps: int) -> int:
     if not pace:
         return 0
     work = len(miner.leases)
-    seconds = sum(pace.values()) / len(pace) * (1 + work + 0.125 * held)
+    seconds = fsum(pace.values()) / len(pace) * (1 + work + 0.125 * held)
     return bisect_right(BOUNDS, seconds if held + work < keeps else 2 * seconds)
 
 
 def rate(miner: Miner) -> int:
     """Round trips (forward and backward) per `PER` seconds that this miner adds to its stage; 0 until it is known."""
-    return int(PER / max(QUICK, sum(miner.pace.values()))) if miner.pace else 0
+    return int(PER / max(QUICK, fsum(miner.pace.values()))) if miner.pace else 0

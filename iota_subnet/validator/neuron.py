@@ -24,6 +24,7 @@ from iota_subnet.statusfile import NAME, StatusFile
 from iota_subnet.train.data import DataError, Feed
 from iota_subnet.validator import compute
 from iota_subnet.validator.audit import Auditor
+from iota_subnet.validator.collector import Rounds, calm
 from iota_subnet.validator.compute import Compute
 from iota_subnet.validator.effects import Effects
 from iota_subnet.validator.feed import Publisher
@@ -113,6 +114,7 @@ class IotaValidator(BaseValidatorNeuron):
         self._closing.callback(lambda: file.write(ended=True, state="stopped"))
         writer = asyncio.create_task(file.keep())
         self._closing.callback(writer.cancel)
+        self._closing.enter_context(calm())
 
     def _open_ledger(self, run_dir: Path) -> Orchestrator:
         try:
@@ -299,10 +301,12 @@ class IotaValidator(BaseValidatorNeuron):
     async def _tick(self) -> None:
         """Time passes. A failure does not stop it; `step` tells of it, and too many in a row end the neuron."""
         self._posted_at = self.clock()
+        rounds = Rounds(self._posted_at)
         while True:
             await asyncio.sleep(self._tick_s)
             try:
                 self._post(Tick(at=self.clock()))
+                rounds.look(self.service.state.phase, self.clock())
             except Exception as error:
                 self._defect = error
 

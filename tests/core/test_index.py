@@ -30,7 +30,7 @@ def test_a_sampler_finds_each_slot_as_often_as_it_weighs(changes: list[tuple[int
         odds = (4, 3, 5, 2, 1)
         behind = [(slot, rung - sampler.best()) for rung, slot in order if rung - sampler.best() < len(odds)]
         total, near = sampler.near(odds)
-        found = [pick(near, number) for number in range(total)]
+        found = [pick(odds, near, number) for number in range(total)]
         assert found == [(slot, odds[d]) for slot, d in behind for _ in range(odds[d])]
 
 
@@ -53,6 +53,23 @@ def test_reminders_come_by_time_then_kind_then_key_in_whatever_order_they_were_a
             deadlines.add(*entry)
         assert [key for _, _, key in deadlines.pop(2.0)] == [2, 9, 3, 7]
         assert len(deadlines) == 1 and not deadlines.pop(8.9)
+
+
+@given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 40), st.booleans()), max_size=60))
+def test_reminders_that_are_added_late_or_in_between_come_as_from_a_sorted_list(
+    steps: list[tuple[int, int, bool]],
+) -> None:
+    deadlines, truth, now = Deadlines(), list[tuple[float, int, int]](), 0.0
+    for number, (when, later, look) in enumerate(steps):
+        entry = (when / 8, int(Due.LEASE), number)
+        deadlines.add(*entry)
+        truth = sorted([*truth, entry])
+        if look:
+            now += later / 16
+            due = [entry for entry in truth if entry[0] <= now]
+            assert deadlines.pop(now) == due
+            truth = truth[len(due) :]
+    assert sorted(deadlines) == truth and len(deadlines) == len(truth)
 
 
 def test_old_reminders_do_not_pile_up() -> None:
@@ -107,7 +124,7 @@ def forget_graph(index: Index) -> None:
 
 
 def forget_deadline(index: Index) -> None:
-    index.dues.clear()
+    index.dues = Deadlines()
 
 
 def forget_touch(index: Index) -> None:

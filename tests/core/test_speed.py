@@ -7,7 +7,7 @@ from iota_subnet.core.draw import digest
 from iota_subnet.core.events import LeaseFinished, MinerLeft
 from iota_subnet.core.index import StageIndex
 from iota_subnet.core.sampler import BOUND, NONE, RUNGS
-from iota_subnet.core.state import Miner, Phase
+from iota_subnet.core.state import Lease, Miner, Phase
 
 from .bench import Bench, blob
 
@@ -88,14 +88,13 @@ def test_patience_has_a_floor_and_a_ceiling_and_is_shorter_when_all_wait_for_the
 
 
 def test_who_overran_gets_more_time_next() -> None:
-    slow = miner(1.0)
-    speed.overran(slow, "forward", 1.5)
-    assert slow.pace["forward"] == 1.5
-    speed.overran(slow, "forward", 1.2)
-    assert slow.pace["forward"] == 1.5
+    state, slow = Bench(stages=1, seats=1).state, miner(1.0)
+    lease = Lease(0, slow.hotkey, 0, "forward", 0, 0, 0.0, 1.0)
     # A machine that stood still for a minute is no machine of a minute per pass.
-    speed.overran(slow, "forward", 60.0)
-    assert slow.pace["forward"] == 3.0
+    for now, pace in ((1.5, 1.5), (1.2, 1.5), (60.0, 3.0)):
+        state.now = now
+        speed.overran(state, slow, lease)
+        assert slow.pace["forward"] == pace
 
 
 def test_the_fast_get_more_and_the_slow_are_still_compared() -> None:
