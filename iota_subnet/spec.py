@@ -122,11 +122,11 @@ class SwarmSpec:
     on; a phase moves on when `quorum` of the replicas are there, or at its deadline.
 
     A lease is given to somebody else after `hedge` times (`hedge_drain` near the end of an epoch) what its miner was
-    measured to need, within `lease_min_s` .. `lease_s`. At most `live_per_replica` microbatches per replica of the
-    thinnest stage are on their way (each replica keeps about so many graphs; fewer than `stages` leave miners idle),
-    and no more than are done within `stale_s`. After `rescue_s` without anybody who could work, a stage is rescued: by
-    the last state that the validator holds, if the new one is lost. Miners beyond `max_miners` wait in a line; a place
-    is kept for who asks again within `wait_s`. Who fails its neighbours is banned for `ban_s`.
+    measured to need, within `lease_min_s` .. `lease_s`. Each replica keeps about `live_per_replica` graphs: so many
+    microbatches are on their way as that allows (`facts.room_for_graphs`), and no more than are done within `stale_s`.
+    More of them leave fewer miners idle, and make gradients older. After `rescue_s` without anybody who could work, a
+    stage is rescued: by the last state that the validator holds, if the new one is lost. Miners beyond `max_miners`
+    wait in a line; a place is kept for who asks again within `wait_s`. Who fails its neighbours is banned for `ban_s`.
     """
 
     epochs: int = 0

@@ -42,9 +42,11 @@ def validator(run: dict[str, Any] | None) -> list[RenderableType]:
     closed = [report for report in run["reports"] if report["train_loss"] is not None]
     if closed:
         table.add_row("last epoch", _report(closed[-1]))
-    written = [report for report in run["reports"] if report["weights_set"]]
+    written = [report for report in run["reports"] if report["weights_set"] or report["weights_failed"]]
     if written:
-        said = f"last set after epoch {written[-1]['epoch']}: {clean(written[-1]['weights_set'])}"
+        last = written[-1]
+        word = "refused" if last["weights_failed"] else "last set"
+        said = f"{word} after epoch {last['epoch']}: {clean(last['weights_failed'] or last['weights_set'])}"
         table.add_row("weights", said)
     else:
         table.add_row("weights", "none set yet")

@@ -42,7 +42,7 @@ def standing(state: RunState, hotkey: str, now: float) -> StandingReport:
     parts = state.parts.get(hotkey, [])
     window = state.spec.swarm.score_window_s
     value, share, rank, ranked = _rank(state, hotkey)
-    written = next((report for report in reversed(state.reports) if report.weights_set), None)
+    written = next((report for report in reversed(state.reports) if report.weights_set or report.weights_failed), None)
     closed = _closed(state)
     return StandingReport(
         phase=state.phase.value,
@@ -74,7 +74,7 @@ def standing(state: RunState, hotkey: str, now: float) -> StandingReport:
             for fault in [fault for fault in state.faults if fault.hotkey == hotkey][-MAX_FAULTS:]
         ),
         weights_epoch=written.epoch if written is not None else -1,
-        weights=written.weights_set if written is not None else "",
+        weights=(written.weights_failed or written.weights_set) if written is not None else "",
     )
 
 

@@ -149,6 +149,14 @@ def test_the_last_weights_are_told_also_while_a_later_epoch_runs() -> None:
     assert (of(bench, "m0").weights_epoch, of(bench, "m0").weights) == (0, "block 77")
 
 
+def test_a_refusal_of_the_chain_is_told_until_weights_are_set() -> None:
+    bench = Bench(1, 1).train().commit_all().merge_all()
+    bench.send(WeightsSet(at=bench.now, epoch=0, ok=False, message="too soon"))
+    assert of(bench, "m0").weights == "too soon" and not bench.state.reports[0].weights_set
+    bench.send(WeightsSet(at=bench.now, epoch=0, ok=True, message="block 78"))
+    assert of(bench, "m0").weights == "block 78"
+
+
 def test_a_report_is_bounded_and_older_parts_are_one_number() -> None:
     state = RunState(small_spec(score_window_s=1e9))
     state.parts["m"] = [Part(float(n), n, 2.0, 0.5) for n in range(500)]

@@ -86,7 +86,7 @@ async def test_a_miner_that_disappears_in_a_merge_costs_seconds_and_no_parameter
     class Mortal(IotaMiner):
         merger_type = type("Vanishing", (Vanishing,), {"on": step})
 
-    async with swarm(tmp_path, miners=3, epochs=1, reconnect_s=0.5, commit_s=30.0, reduce_s=30.0) as s:
+    async with swarm(tmp_path, miners=3, epochs=1, start_miners=4, reconnect_s=0.5, commit_s=30.0, reduce_s=30.0) as s:
         gone = s.add_miner("gone", Mortal)
         await s.until(lambda: hasattr(gone, "merger") and gone.merger.asked, what=step)  # type: ignore[attr-defined]
         await s.crash(gone)
@@ -118,7 +118,7 @@ async def test_a_reducer_that_lies_is_named_earns_nothing_and_changes_nothing(tm
     class Honest(IotaMiner):
         merger_type = Recorder
 
-    async with swarm(tmp_path, miners=0, epochs=1) as s:
+    async with swarm(tmp_path, miners=0, epochs=1, start_miners=4) as s:
         liar = s.add_miner("liar", Lying)
         honest = [s.add_miner(f"miner-{number}", Honest) for number in range(3)]
         state = await s.finished()
@@ -155,7 +155,7 @@ async def test_garbage_receipts_cost_the_others_nothing_but_time(tmp_path: Path)
     class Bad(IotaMiner):
         worker_type = Garbage
 
-    async with swarm(tmp_path, miners=3, epochs=1, lease_s=1.0) as s:
+    async with swarm(tmp_path, miners=3, epochs=1, start_miners=4, lease_s=1.0) as s:
         bad = s.add_miner("bad", Bad)
         state = await s.finished(within_s=40.0)
         assert bad.worker.sent > 0  # type: ignore[attr-defined]
