@@ -14,7 +14,7 @@ import msgspec
 
 from iota_subnet.spec import manifest_name
 
-#: More shards than this in one message would mean a stage of more than 90 replicas.
+#: More shards than this in one message would mean a stage of more than 4096 replicas.
 MAX_SHARDS = 4096
 
 
@@ -38,19 +38,21 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class ManifestShard:
-    """Elements [lo, hi) of a stage's flat vector: fp32 weights and fp32 outer momentum."""
+    """Elements [lo, hi) of a stage's flat vector: fp32 weights and fp32 outer momentum, and the mean that led there."""
 
     lo: int
     hi: int
     weights: Blob
     momentum: Blob
+    mean: Blob | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StageManifest:
     """All shards of one stage at the start of an epoch; `signature` is the validator's over `manifest_line`.
 
-    Of two with the same stage and epoch the one with the higher revision counts.
+    Of two with the same stage and epoch the one with the higher revision counts. Who holds the state called `base`
+    needs only the shards' means: the digests of what the outer step makes of them must be those that are signed.
     """
 
     stage: int
@@ -58,6 +60,7 @@ class StageManifest:
     revision: int
     shards: tuple[ManifestShard, ...]
     signature: str
+    base: str = ""
 
     @property
     def name(self) -> str:
@@ -135,12 +138,13 @@ class Duties:
 
 @dataclass(frozen=True, slots=True)
 class ScorePart:
-    """What one epoch adds to a score: volume x quality. It counts for another `seconds_left`, and after that until the
-    next epoch is closed."""
+    """What one epoch adds to a score: volume x quality x agreement. It counts for another `seconds_left`, and after
+    that until the next epoch is closed."""
 
     epoch: int
     volume: float
     quality: float
+    agreement: float
     seconds_left: float
 
 
@@ -285,18 +289,25 @@ class Committed(FromMiner, frozen=True):
 
 
 class Fetched(FromMiner, frozen=True):
-    """Whose pseudo-gradients of a shard this reducer holds."""
+    """Whose pseudo-gradients of a shard this reducer holds, and whose it could not get or use, and why.
+
+    Sent again when more has come late, as long as the shard is open.
+    """
 
     stage: int
     epoch: int
     shard: int
     have: tuple[str, ...]
+    missed: tuple[tuple[str, str], ...] = ()
 
 
 class Reduced(FromMiner, frozen=True):
+    """The mean of a shard, and the weights and momentum that the outer step makes of it."""
+
     stage: int
     epoch: int
     shard: int
+    mean: Made
     weights: Made
     momentum: Made
 

@@ -78,11 +78,15 @@ class SetPhase(SignedSynapse):
 
 
 class MergePlan(SignedSynapse):
-    """Which shards a miner reduces, drawn with `salt`; its commitment was in `SetPhase` when the epoch opened."""
+    """Which of so many shards a miner reduces, drawn with `salt`; `SetPhase` committed to it when the epoch opened.
+
+    `core.pairs.pairs` draws again what was drawn: from the hotkeys of the contributors, `shards`, `salt` and `stage`.
+    """
 
     stage: int = Field(ge=0)
     epoch: int = Field(ge=0)
     salt: str
+    shards: int = Field(ge=1, le=MAX_SHARDS)
     seconds_left: float
     duties: tuple[PlannedDuty, ...]
 

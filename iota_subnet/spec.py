@@ -127,6 +127,7 @@ class SwarmSpec:
     More of them leave fewer miners idle, and make gradients older. After `rescue_s` without anybody who could work, a
     stage is rescued: by the last state that the validator holds, if the new one is lost. Miners beyond `max_miners`
     wait in a line; a place is kept for who asks again within `wait_s`. Who fails its neighbours is banned for `ban_s`.
+    Of the shards about which twins agree the validator recomputes the share `audit_shards`, drawn after the fact.
     """
 
     epochs: int = 0
@@ -150,6 +151,7 @@ class SwarmSpec:
     reduce_s: float = 60.0
     install_s: float = 60.0
     rescue_s: float = 60.0
+    audit_shards: float = 0.1
     score_window_s: float = 600.0
     max_miners: int = 256
     wait_s: float = 120.0

@@ -67,12 +67,13 @@ class SetPhase(Action):
 
 @dataclass(frozen=True, slots=True)
 class SendMergePlan(Action):
-    """Show the salt and give a miner its merge duties."""
+    """Show the salt and give a miner its merge duties, of `shards` shards in all."""
 
     hotkey: str
     stage: int
     epoch: int
     salt: str
+    shards: int
     deadline: float
     duties: tuple[Duty, ...]
 

@@ -13,12 +13,21 @@ from iota_subnet.spec import BlobRef, manifest_name
 
 @dataclass(frozen=True, slots=True)
 class ShardRef:
-    """Elements [lo, hi) of a stage's flat vector: fp32 weights and fp32 outer momentum."""
+    """Elements [lo, hi) of a stage's flat vector: fp32 weights and fp32 outer momentum.
+
+    `mean` is the averaged pseudo-gradient that led there, for those who hold the state before; None if there is none.
+    """
 
     lo: int
     hi: int
     weights: BlobRef
     momentum: BlobRef
+    mean: BlobRef | None = None
+
+    @property
+    def digests(self) -> tuple[str, str, str]:
+        """Equal for all who computed the same; where the bytes lie does not count."""
+        return self.weights.digest, self.momentum.digest, self.mean.digest if self.mean is not None else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +35,14 @@ class Manifest:
     """The global state of one stage at the start of `epoch`: slices that cover the flat vector exactly.
 
     One that replaces another of the same epoch has the next `revision`, so that a late message cannot bring back the
-    old one.
+    old one. `base` names the state from which the shards' means lead here; empty where that is of no use.
     """
 
     stage: int
     epoch: int
     shards: tuple[ShardRef, ...]
     revision: int = 0
+    base: str = ""
 
     @property
     def name(self) -> str:
@@ -155,34 +165,40 @@ class ShardsCommitted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardFetched(Event):
-    """A reducer says whose pseudo-gradients of one shard it holds."""
+    """A reducer says whose pseudo-gradients of one shard it holds, and whose it could not get or use, and why."""
 
     hotkey: str
     stage: int
     epoch: int
     shard: int
     have: tuple[str, ...]
+    missed: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardReduced(Event):
-    """A reducer publishes new weights and momentum of one shard."""
+    """A reducer publishes the mean of one shard, and the weights and momentum that the outer step makes of it."""
 
     hotkey: str
     stage: int
     epoch: int
     shard: int
+    mean: BlobRef
     weights: BlobRef
     momentum: BlobRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardRecomputed(Event):
-    """The validator's own reduction of a shard, from `contributors` (those whose bytes it could get)."""
+    """The validator's own reduction of a shard, from `contributors` (those whose bytes it could get).
+
+    Without any there is no mean, and weights and momentum are what they were.
+    """
 
     stage: int
     epoch: int
     shard: int
+    mean: BlobRef | None
     weights: BlobRef
     momentum: BlobRef
     contributors: tuple[str, ...]

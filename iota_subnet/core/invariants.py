@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import fsum, isclose
 
 from iota_subnet.core.indexcheck import wrong
+from iota_subnet.core.recompute import AUDIT
 from iota_subnet.core.routing import MAX_ATTEMPTS, MAX_EXPIRED
 from iota_subnet.core.sampler import NONE
 from iota_subnet.core.state import Phase, RunState, Shard, StageMerge
@@ -95,10 +96,9 @@ def _shard(merge: StageMerge, shard: Shard) -> None:
     _need(len(set(shard.reducers)) == len(shard.reducers) <= 2, f"{where} has reducers {shard.reducers}")
     _need(all(h in merge.commits for h in shard.reducers), f"{where} is reduced by somebody who did not commit")
     _need(all(h in merge.commits for h in shard.contributors or ()), f"{where} averages what nobody committed")
-    if shard.accepted is None or shard.recomputing:
+    if shard.accepted is None or shard.recomputing not in ("", AUDIT):
         return
-    result = (shard.accepted.weights.digest, shard.accepted.momentum.digest)
-    agree = [h for h, (weights, momentum) in shard.results.items() if (weights.digest, momentum.digest) == result]
+    agree = [h for h, made in shard.results.items() if made.digests == shard.accepted.digests]
     _need(len(agree) >= 2 and len(agree) == len(shard.results), f"{where} was accepted without twins that agree")
 
 

@@ -7,36 +7,17 @@ that one shard and its result stands.
 
 from __future__ import annotations
 
-from itertools import combinations
-
-from iota_subnet.core import assignment, safety
-from iota_subnet.core.actions import (
-    Action,
-    Contribution,
-    Duty,
-    FixContributors,
-    RecomputeShard,
-    Refuse,
-    SendMergePlan,
-)
-from iota_subnet.core.draw import choose, salt, shuffled
-from iota_subnet.core.events import Manifest, ShardFetched, ShardRecomputed, ShardReduced, ShardRef, ShardsCommitted
-from iota_subnet.core.state import Fault, Miner, Phase, RunState, Shard, StageMerge
+from iota_subnet.core import agreement, recompute
+from iota_subnet.core.actions import Action, Duty, FixContributors, Refuse, SendMergePlan
+from iota_subnet.core.draw import choose, salt
+from iota_subnet.core.events import Manifest, ShardFetched, ShardReduced, ShardRef, ShardsCommitted
+from iota_subnet.core.pairs import pairs, shards_for
+from iota_subnet.core.recompute import MAX_MISSED, contributions
+from iota_subnet.core.state import Miner, Phase, RunState, Shard, StageMerge
 from iota_subnet.spec import CODEC_BYTES, BlobRef, shard_bounds
 
 #: Bytes that the file format may add to the values of a shard.
 HEADER = 64 << 10
-
-
-def pairs(hotkeys: tuple[str, ...], shards: int, *label: object) -> list[tuple[str, ...]]:
-    """Who reduces which shard: all pairs of `hotkeys` in a drawn order, repeated if there are more shards than pairs.
-
-    One hotkey alone reduces everything; nobody gives no reducers.
-    """
-    if len(hotkeys) < 2:
-        return [hotkeys] * shards
-    drawn = shuffled(list(combinations(sorted(hotkeys), 2)), *label)
-    return [drawn[index % len(drawn)] for index in range(shards)]
 
 
 def begin(state: RunState) -> None:
@@ -46,8 +27,8 @@ def begin(state: RunState) -> None:
         ready = state.ready_members(stage)
         enough = [m.hotkey for m in ready if m.batches >= state.spec.swarm.min_batches]
         eligible = tuple(sorted(enough or [m.hotkey for m in ready if m.batches]))
-        n = len(eligible)
-        state.merges.append(StageMerge(stage, eligible, max(1, n * (n - 1) // 2)))
+        shards = shards_for(len(eligible), state.sizes[stage])
+        state.merges.append(StageMerge(stage, eligible, shards))
 
 
 def committed(state: RunState, event: ShardsCommitted) -> list[Action]:
@@ -105,31 +86,31 @@ def duties_of(state: RunState, merge: StageMerge, hotkey: str) -> list[Action]:
         return []
     duties = tuple(Duty(s.index, s.lo, s.hi, contributions(merge, s.index)) for s in mine)
     epoch_salt = salt(state.secret, state.epoch)
-    actions: list[Action] = [SendMergePlan(hotkey, merge.stage, state.epoch, epoch_salt, state.deadline, duties)]
+    actions: list[Action] = [
+        SendMergePlan(hotkey, merge.stage, state.epoch, epoch_salt, merge.shard_count, state.deadline, duties)
+    ]
     for shard in mine:
         if shard.contributors is not None:
             actions.append(FixContributors(hotkey, merge.stage, state.epoch, shard.index, shard.contributors))
     return actions
 
 
-def contributions(merge: StageMerge, shard: int) -> tuple[Contribution, ...]:
-    """All committed pseudo-gradients of a shard, sorted by hotkey: the order in which they are added up."""
-    return tuple(
-        Contribution(hotkey, merge.commits[hotkey][0], merge.commits[hotkey][1][shard])
-        for hotkey in sorted(merge.commits)
-    )
-
-
 def fetched(state: RunState, event: ShardFetched) -> list[Action]:
-    """A reducer says whose bytes it holds."""
+    """A reducer says whose bytes it holds; while the shard is open it may say so again, with what came late."""
     found = _shard(state, event.stage, event.epoch, event.shard)
     if found is None or not _on_duty(state, found, event.hotkey):
         return [Refuse(event.hotkey, f"fetch report of shard {event.shard}", "it is not a duty of yours now")]
     merge, shard = found
-    if event.hotkey not in shard.reports:
-        have = tuple(hotkey for hotkey in sorted(set(event.have)) if hotkey in merge.commits)
-        shard.reports[event.hotkey] = have
-        state.bytes_merge += sum(merge.commits[h][1][shard.index].nbytes for h in have if h != event.hotkey)
+    if shard.contributors is None:
+        before = shard.reports.get(event.hotkey, ())
+        have = tuple(hotkey for hotkey in merge.commits if hotkey in event.have or hotkey in before)
+        shard.reports[event.hotkey] = tuple(sorted(have))
+        late = [hotkey for hotkey in have if hotkey not in before]
+        state.bytes_merge += sum(merge.commits[h][1][shard.index].nbytes for h in late if h != event.hotkey)
+        missed = state.reports[-1].missed
+        where = f"shard {shard.index} of stage {merge.stage}"
+        missed += [f"{where}: {event.hotkey[:8]} lacks {h[:8]}: {why}" for h, why in event.missed if h in merge.commits]
+        del missed[MAX_MISSED:]
     return settle(state, merge, shard)
 
 
@@ -140,9 +121,10 @@ def reduced(state: RunState, event: ShardReduced) -> list[Action]:
     if found is None or not _on_duty(state, found, event.hotkey) or found[1].contributors is None:
         return [Refuse(event.hotkey, what, "it is not a duty of yours now")]
     merge, shard = found
-    if not all(_fits(blob, shard.hi - shard.lo, 4) for blob in (event.weights, event.momentum)):
+    made = ShardRef(shard.lo, shard.hi, event.weights, event.momentum, event.mean)
+    if not all(_fits(blob, shard.hi - shard.lo, 4) for blob in (event.weights, event.momentum, event.mean)):
         return [Refuse(event.hotkey, what, f"the sizes are not those of {shard.hi - shard.lo} fp32 values")]
-    if shard.results.setdefault(event.hotkey, (event.weights, event.momentum)) == (event.weights, event.momentum):
+    if shard.results.setdefault(event.hotkey, made) == made:
         return settle(state, merge, shard)
     return [Refuse(event.hotkey, what, "you have already published another result")]
 
@@ -159,7 +141,7 @@ def settle(state: RunState, merge: StageMerge, shard: Shard) -> list[Action]:
         if replaced:
             return replaced
     if not alive:
-        return _recompute(state, merge, shard, "no reducer is left")
+        return recompute.ask(state, merge, shard, "no reducer is left")
     if shard.contributors is None:
         if any(hotkey not in shard.reports for hotkey in alive):
             return []
@@ -167,22 +149,21 @@ def settle(state: RunState, merge: StageMerge, shard: Shard) -> list[Action]:
         held = sum(any(h in shard.reports[r] for r in alive) for h in merge.commits)
         if not agreed or len(agreed) < state.spec.swarm.quorum * held:
             # One reducer alone must not be able to keep others out of the mean by saying that it cannot fetch them.
-            return _recompute(state, merge, shard, "the reducers hold too few pseudo-gradients in common")
+            return recompute.ask(state, merge, shard, "the reducers hold too few pseudo-gradients in common")
         shard.contributors = agreed
         return [FixContributors(h, merge.stage, state.epoch, shard.index, agreed) for h in alive]
     if any(hotkey not in shard.results for hotkey in alive):
         return []
-    results = list(shard.results.values())
-    if len(results) < 2:
-        return _recompute(state, merge, shard, "there is no twin to compare with")
+    if len(shard.results) < 2:
+        return recompute.ask(state, merge, shard, "there is no twin to compare with")
     report = state.reports[-1]
     report.twins_compared += 1
-    if len({(weights.digest, momentum.digest) for weights, momentum in results}) > 1:
+    if not agreement.compare(state, shard.results):
         report.twin_disagreements += 1
-        return _recompute(state, merge, shard, "the twins disagree")
-    _accept(shard, *_joined(results))
+        return recompute.ask(state, merge, shard, "the twins disagree")
+    shard.accepted = _joined(list(shard.results.values()))
     del merge.left[shard.index]
-    return []
+    return recompute.by_chance(state, merge, shard)
 
 
 def _replace(state: RunState, merge: StageMerge, shard: Shard, alive: list[str]) -> list[Action]:
@@ -199,82 +180,13 @@ def _replace(state: RunState, merge: StageMerge, shard: Shard, alive: list[str])
     return duties_of(state, merge, taker)
 
 
-def _recompute(state: RunState, merge: StageMerge, shard: Shard, reason: str) -> list[Action]:
-    shard.recomputing, shard.asked_at = reason, state.now
-    state.reports[-1].recomputed += 1
-    wanted = [
-        c for c in contributions(merge, shard.index) if shard.contributors is None or c.hotkey in shard.contributors
-    ]
-    # From INSTALL on the manifests are what the merge has made.
-    base = (state.manifests if state.phase is Phase.REDUCE else state.former)[merge.stage]
-    return [RecomputeShard(merge.stage, state.epoch, shard.index, shard.lo, shard.hi, tuple(wanted), base)]
-
-
-def resend_recomputes(state: RunState, older: float = 0.0) -> list[Action]:
-    """Ask the auditor again for what it did not answer in `older` seconds: at deadlines, and after a restart."""
-    actions: list[Action] = []
-    for merge in state.merges:
-        for shard in merge.shards:
-            owed = shard.recomputing and (shard.accepted is None or shard.missing)
-            if owed and state.now >= shard.asked_at + older:
-                reason, shard.recomputing = shard.recomputing, ""
-                state.reports[-1].recomputed -= 1
-                actions += _recompute(state, merge, shard, reason)
-    return actions
-
-
-def recomputed(state: RunState, event: ShardRecomputed) -> list[Action]:
-    """The validator's own result stands; a reducer with another one, from the same inputs, is named."""
-    if state.phase in (Phase.INSTALL, Phase.DONE):
-        return _restored(state, event)
-    found = _shard(state, event.stage, event.epoch, event.shard)
-    if found is None or not found[1].recomputing:
-        return []
-    merge, shard = found
-    truth = (event.weights.digest, event.momentum.digest)
-    same_inputs = shard.contributors == event.contributors
-    for hotkey, (weights, momentum) in shard.results.items():
-        if same_inputs and (weights.digest, momentum.digest) != truth:
-            what = (
-                f"shard {shard.index} of stage {event.stage}: published {weights.digest[:12]}, truth is {truth[0][:12]}"
-            )
-            state.faults.append(Fault(event.at, state.epoch, hotkey, what))
-    _accept(shard, event.weights, event.momentum)
-    merge.left.pop(shard.index, None)
-    return []
-
-
-def _restored(state: RunState, event: ShardRecomputed) -> list[Action]:
-    """What had been accepted and was lost is there again, maybe from fewer contributions.
-
-    Then the manifest is another one, and who has installed the first has to install again. It is offered when nothing
-    of it is missing any more: an offer before that could not be taken.
-    """
-    merge = _merge(state, event.stage, event.epoch)
-    if merge is None or not 0 <= event.shard < len(merge.shards) or not merge.shards[event.shard].missing:
-        return []
-    shard = merge.shards[event.shard]
-    shard.missing = False
-    _accept(shard, event.weights, event.momentum)
-    before, now = state.manifests[merge.stage], _manifest(state, merge)
-    state.manifests[merge.stage] = now
-    members = state.members(merge.stage)
-    for miner in members if before.name != now.name else ():
-        miner.installed, miner.state_digest = min(miner.installed, state.epoch), ""
-        state.index.miner(miner.hotkey)
-    if any(shard.missing for shard in merge.shards):
-        return []
-    behind = [miner for miner in members if miner.connected and miner.installed <= state.epoch]
-    return [*safety.ask(state), *(offer for miner in behind for offer in assignment.remind(state, miner))]
-
-
 def overdue(state: RunState) -> list[Action]:
     """The deadline of REDUCE has passed: the validator does what is left."""
     actions: list[Action] = []
     for merge in state.merges:
         for shard in merge.shards:
             if shard.accepted is None and not shard.recomputing:
-                actions += _recompute(state, merge, shard, "the deadline has passed")
+                actions += recompute.ask(state, merge, shard, "the deadline has passed")
     return actions
 
 
@@ -283,22 +195,21 @@ def done(state: RunState) -> bool:
 
 
 def manifests(state: RunState) -> list[Manifest]:
-    """The next epoch's global state. A stage in which nobody trained keeps what it had."""
-    return [_manifest(state, merge) for merge in state.merges]
-
-
-def _manifest(state: RunState, merge: StageMerge) -> Manifest:
-    made = tuple(shard.accepted for shard in merge.shards if shard.accepted is not None)
-    before = state.manifests[merge.stage]
-    revision = before.revision + 1 if before.epoch == state.epoch + 1 else 0
-    return Manifest(merge.stage, state.epoch + 1, made if merge.commits else before.shards, revision)
+    """The next epoch's global state."""
+    return [recompute.manifest(state, merge) for merge in state.merges]
 
 
 def coverage(state: RunState, merge: StageMerge) -> float:
-    """Share of a stage's parameters that a merge averaged."""
-    if not merge.commits:
-        return 0.0
-    return sum(s.hi - s.lo for s in merge.shards if s.accepted is not None) / state.sizes[merge.stage]
+    """Share of a stage's parameters that a merge averaged. What nobody's contribution reached is not covered."""
+    averaged = (s.hi - s.lo for s in merge.shards if s.accepted is not None and s.contributors)
+    return sum(averaged) / state.sizes[merge.stage]
+
+
+def included(state: RunState, merge: StageMerge) -> float:
+    """Share of what was committed, in passes x parameters, that entered a mean."""
+    committed = sum(weight for weight, _ in merge.commits.values()) * state.sizes[merge.stage]
+    entered = sum(merge.commits[h][0] * (s.hi - s.lo) for s in merge.shards for h in s.contributors or ())
+    return entered / committed if committed else 0.0
 
 
 def release(state: RunState, miner: Miner) -> list[Action]:
@@ -318,7 +229,7 @@ def release(state: RunState, miner: Miner) -> list[Action]:
                     shard.accepted = None
                     merge.left[shard.index] = None
                 shard.missing = shard.accepted is not None
-                actions += _recompute(state, merge, shard, "all who held the result are gone")
+                actions += recompute.ask(state, merge, shard, "all who held the result are gone")
             actions += settle(state, merge, shard)
     return actions
 
@@ -326,7 +237,8 @@ def release(state: RunState, miner: Miner) -> list[Action]:
 def _homeless(state: RunState, merge: StageMerge, shard: Shard) -> bool:
     """Whether an accepted result is nowhere any more: its makers' processes are gone, nobody has installed it, and the
     validator has no copy of it yet."""
-    if shard.accepted is None or shard.recomputing or any(_alive(state, merge, hotkey) for hotkey in shard.results):
+    under_way = shard.recomputing and shard.recomputing != recompute.AUDIT
+    if shard.accepted is None or under_way or any(_alive(state, merge, hotkey) for hotkey in shard.results):
         return False
     if state.phase is Phase.REDUCE:
         return True
@@ -350,17 +262,15 @@ def _fits(blob: BlobRef, values: int, width: int) -> bool:
     return 0 < blob.nbytes <= values * width + HEADER
 
 
-def _accept(shard: Shard, weights: BlobRef, momentum: BlobRef) -> None:
-    shard.accepted = ShardRef(shard.lo, shard.hi, weights, momentum)
+def _joined(results: list[ShardRef]) -> ShardRef:
+    """One reference that names every place where the same bytes lie."""
 
+    def every(blobs: list[BlobRef]) -> BlobRef:
+        return BlobRef(blobs[0].digest, blobs[0].nbytes, tuple(url for blob in blobs for url in blob.urls))
 
-def _joined(results: list[tuple[BlobRef, BlobRef]]) -> tuple[BlobRef, BlobRef]:
-    """One ref that names every place where the same bytes lie."""
-    weights, momentum = results[0]
-    return (
-        BlobRef(weights.digest, weights.nbytes, tuple(url for w, _ in results for url in w.urls)),
-        BlobRef(momentum.digest, momentum.nbytes, tuple(url for _, m in results for url in m.urls)),
-    )
+    weights, momentum = every([r.weights for r in results]), every([r.momentum for r in results])
+    mean = every([r.mean for r in results if r.mean is not None])
+    return ShardRef(results[0].lo, results[0].hi, weights, momentum, mean)
 
 
 def _merge(state: RunState, stage: int, epoch: int) -> StageMerge | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from iota_subnet.core import admission, assignment, departure, merge, phases, routing, safety, trust
+from iota_subnet.core import admission, assignment, departure, merge, phases, recompute, routing, safety, trust
 from iota_subnet.core.actions import Action, Evaluate, PublishScores, Refuse
 from iota_subnet.core.deadlines import Due
 from iota_subnet.core.events import (
@@ -23,6 +23,7 @@ from iota_subnet.core.events import (
     ShardFetched,
     ShardRecomputed,
     ShardReduced,
+    ShardRef,
     ShardsCommitted,
     StageInstalled,
     Tick,
@@ -95,7 +96,7 @@ class Orchestrator:
             case ShardReduced():
                 return merge.reduced(state, event)
             case ShardRecomputed():
-                return merge.recomputed(state, event)
+                return recompute.recomputed(state, event)
             case Evaluated():
                 return self._evaluated(event)
             case WeightsSet():
@@ -133,7 +134,7 @@ class Orchestrator:
         for report in [report for report in state.reports if report.scores][-1:]:
             if not report.weights_set:
                 actions.append(PublishScores(report.epoch, tuple(report.scores.items())))
-        return [*actions, *merge.resend_recomputes(state)]
+        return [*actions, *recompute.resend(state)]
 
     def _stop_clocks(self, seconds: float) -> None:
         """Nobody could keep a deadline while the validator was down: the time it was away does not count."""
@@ -211,7 +212,8 @@ class Orchestrator:
             # An older state, or one that has been replaced since: a twin that trained on it would look like a liar.
             return [] if miner.installed == wanted.epoch else assignment.remind(state, miner)
         if miner.installed < event.epoch:
-            state.bytes_merge += sum(shard.weights.nbytes + shard.momentum.nbytes for shard in wanted.shards)
+            stepped = bool(wanted.base) and miner.installed == event.epoch - 1
+            state.bytes_merge += sum(_traffic(shard, stepped) for shard in wanted.shards)
         miner.installed, miner.state_digest, miner.assign_tries = event.epoch, event.digest, 0
         state.index.miner(miner.hotkey)
         return []
@@ -278,3 +280,8 @@ class Orchestrator:
         if miner is not None and gone and miner.back_by <= when:
             return self._drop(hotkey)
         return []
+
+
+def _traffic(shard: ShardRef, stepped: bool) -> int:
+    """Bytes that it takes to install a shard: the mean, for who makes the outer step itself, or the state."""
+    return shard.mean.nbytes if stepped and shard.mean is not None else shard.weights.nbytes + shard.momentum.nbytes

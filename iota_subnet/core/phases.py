@@ -5,7 +5,7 @@ Law: a phase has a deadline, a quorum and a reason for waiting that a person can
 
 from __future__ import annotations
 
-from iota_subnet.core import assignment, balance, merge, routing, safety, scoring
+from iota_subnet.core import assignment, balance, merge, recompute, routing, safety, scoring
 from iota_subnet.core.actions import Action, PublishScores, SetPhase
 from iota_subnet.core.draw import commitment, salt
 from iota_subnet.core.state import EpochReport, Miner, Phase, RunState
@@ -117,7 +117,7 @@ def _reduce(state: RunState) -> list[Action]:
     actions: list[Action] = []
     if state.now >= state.deadline:
         # What the auditor was asked for and did not answer is asked for again, once per deadline.
-        actions = merge.resend_recomputes(state) + merge.overdue(state)
+        actions = recompute.resend(state) + merge.overdue(state)
         state.deadline = state.now + state.spec.swarm.reduce_s
     if not merge.done(state):
         left = sum(len(stage.left) for stage in state.merges)
@@ -127,6 +127,7 @@ def _reduce(state: RunState) -> list[Action]:
         return actions + (safety.watch(state, empty) if empty else [])
     report = state.reports[-1]
     report.coverage = [merge.coverage(state, stage) for stage in state.merges]
+    report.included = [merge.included(state, stage) for stage in state.merges]
     report.contributors = [len(stage.commits) for stage in state.merges]
     state.former, state.manifests = state.manifests, merge.manifests(state)
     state.returned, state.forlorn = {}, {}
@@ -148,7 +149,7 @@ def _install(state: RunState) -> list[Action]:
     if empty or (behind and state.now < state.deadline):
         missing = f"a miner for stage {', '.join(map(str, empty))}" if empty and not behind else ""
         state.waiting_for = missing or f"{behind} replicas to install the new manifest"
-        return (_help(state, empty) if empty else []) + merge.resend_recomputes(state, state.spec.swarm.install_s)
+        return (_help(state, empty) if empty else []) + recompute.resend(state, state.spec.swarm.install_s)
     report = state.reports[-1]
     digests: list[dict[str, None]] = [{} for _ in state.index.stages]
     for miner in state.miners.values():
@@ -161,6 +162,7 @@ def _install(state: RunState) -> list[Action]:
         state.index.miner(miner.hotkey)
     if state.spec.swarm.epochs and nxt >= state.spec.swarm.epochs:
         return _enter(state, Phase.DONE, 0.0, f"the run is complete after {nxt} epochs")
+    recompute.expire(state)
     state.epoch = nxt
     return _start_epoch(state)
 

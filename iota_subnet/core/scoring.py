@@ -1,13 +1,14 @@
-"""What a miner has earned: over the last window, volume x quality, and nothing at all after a fault.
+"""What a miner has earned: over the last window, volume x quality x agreement, and nothing at all after a fault.
 
-Volume counts verified passes by the stage's share of FLOPs; quality comes from CLASP; being registered pays nothing.
-Scores are kept by hotkey and are never negative.
+Volume counts verified passes by the stage's share of FLOPs; quality comes from CLASP; agreement is 1 but for who
+differs from most of its twins; being registered pays nothing. Scores are kept by hotkey and are never negative.
 """
 
 from __future__ import annotations
 
 from math import fsum
 
+from iota_subnet.core import agreement
 from iota_subnet.core.clasp import estimate
 from iota_subnet.core.state import Part, RunState
 
@@ -21,9 +22,12 @@ def close_epoch(state: RunState) -> None:
     report.effects = estimate(state.samples)
     if state.samples:
         report.train_loss = fsum(sample.loss for sample in state.samples) / len(state.samples)
+    agreement.forget(state)
+    shares = agreement.shares(state)
     for hotkey, volume in state.volume.items():
         effect = report.effects.get(hotkey)
-        part = Part(state.now, state.epoch, volume, effect.quality if effect else 1.0)
+        quality = effect.quality if effect else 1.0
+        part = Part(state.now, state.epoch, volume, quality, shares.get(hotkey, 1.0))
         state.parts.setdefault(hotkey, []).append(part)
     oldest = state.now - state.spec.swarm.score_window_s
     state.parts = {
@@ -46,4 +50,4 @@ def score(state: RunState, hotkey: str) -> float:
     """One hotkey's score; the parts it is made of are in `state.parts[hotkey]`."""
     if any(fault.hotkey == hotkey for fault in state.faults):
         return 0.0
-    return fsum(part.volume * part.quality for part in state.parts.get(hotkey, []))
+    return fsum(part.volume * part.quality * part.agreement for part in state.parts.get(hotkey, []))

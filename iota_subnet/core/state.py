@@ -155,7 +155,8 @@ class Lease:
 class Shard:
     """One slice of a stage in REDUCE. `reports` says who holds which contributions, `results` what reducers made.
 
-    `missing` says that what was accepted cannot be had any more and is being made again.
+    `empty_handed` is how often the validator could get no contribution at all; `missing` says that what was accepted
+    cannot be had any more and is being made again.
     """
 
     index: int
@@ -164,9 +165,10 @@ class Shard:
     reducers: list[str]
     reports: dict[str, tuple[str, ...]] = field(default_factory=dict)
     contributors: tuple[str, ...] | None = None
-    results: dict[str, tuple[BlobRef, BlobRef]] = field(default_factory=dict)
+    results: dict[str, ShardRef] = field(default_factory=dict)
     recomputing: str = ""
     asked_at: float = 0.0
+    empty_handed: int = 0
     accepted: ShardRef | None = None
     missing: bool = False
 
@@ -188,14 +190,24 @@ class StageMerge:
     left: dict[int, None] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Met:
+    """How often two reducers of one shard got the same bits, how often not, and when they met last."""
+
+    agreed: int = 0
+    differed: int = 0
+    at: float = 0.0
+
+
 @dataclass(slots=True)
 class Part:
-    """One epoch's part of a hotkey's score: volume x quality, times nothing at all after a fault."""
+    """One epoch's part of a hotkey's score: volume x quality x agreement, times nothing at all after a fault."""
 
     at: float
     epoch: int
     volume: float
     quality: float
+    agreement: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +231,12 @@ class Complaints:
 
 @dataclass(slots=True)
 class EpochReport:
-    """What one epoch came to. `returned` are stages whose new state was lost and that went back to the last copy."""
+    """What one epoch came to.
+
+    By stage, `coverage` is the share of the parameters that were averaged and `included` the share of the committed
+    work that is in them; `missed` says in words what is not. `audited` shards were checked by chance, `recomputed` ones
+    had to be. `returned` are stages whose new state was lost and that went back to the last copy.
+    """
 
     epoch: int
     started_at: float
@@ -228,10 +245,13 @@ class EpochReport:
     train_loss: float | None = None
     eval_loss: float | None = None
     coverage: list[float] = field(default_factory=list)
+    included: list[float] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
     contributors: list[int] = field(default_factory=list)
     twins_compared: int = 0
     twin_disagreements: int = 0
     recomputed: int = 0
+    audited: int = 0
     replicas_identical: bool = True
     returned: list[int] = field(default_factory=list)
     effects: dict[str, Effect] = field(default_factory=dict)
@@ -247,7 +267,9 @@ class RunState:
     `index` holds no facts: it is derived from the rest. `steps` are the last reports of the inner step, by hotkey;
     `line` says who waits for a seat and when it last asked; `banned` until when and why (see `trust`). `former` are the
     manifests of the epoch before, `safe` the newest that the validator holds; a copy that failed is tried again at
-    `copy_due` (see `safety`). `age` is how long a microbatch takes from its opening to its retirement.
+    `copy_due` (see `safety`). `audits` are checks of the epoch before that are still under way, by stage, epoch and
+    shard; `agreement` is how often two hotkeys agreed and differed, and when last. `age` is how long a microbatch takes
+    from its opening to its retirement.
     """
 
     spec: RunSpec
@@ -284,6 +306,8 @@ class RunState:
     returned: dict[int, int] = field(default_factory=dict)
     copy_due: float = 0.0
     merges: list[StageMerge] = field(default_factory=list)
+    audits: dict[tuple[int, int, int], Shard] = field(default_factory=dict)
+    agreement: dict[tuple[str, str], Met] = field(default_factory=dict)
     parts: dict[str, list[Part]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     reports: list[EpochReport] = field(default_factory=list)

@@ -1,7 +1,8 @@
 """Merge duty: commit the pseudo-gradient, fetch and reduce shards, install the result. Any step may be asked twice.
 
 Law: who asks again gets the same answer again, because the first may have been lost with its connection. What belongs
-to another stage, to an earlier epoch, or to a run that began anew is dropped, with what was under way for it.
+to another stage, to an earlier epoch, or to a run that began anew is dropped, with what was under way for it. A reducer
+says after a while what it has, and again what comes later; nothing is left out in silence.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import resource
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
@@ -21,7 +22,7 @@ from iota_subnet.messages import (
     Fetched,
     FromMiner,
     Installed,
-    Made,
+    ManifestShard,
     PlannedContribution,
     PlannedDuty,
     Reduced,
@@ -32,10 +33,22 @@ from iota_subnet.miner.outbox import Outbox
 from iota_subnet.spec import BlobRef, RunSpec
 from iota_subnet.tasks import cancel
 from iota_subnet.train.allreduce import decode_delta
+from iota_subnet.train.codec import BadPayload, digest
+from iota_subnet.train.state import ReducedShard
 from iota_subnet.wire.blobs import BlobFetcher, FetchFailed, StoreFull
+from template.logs import short
+
+if TYPE_CHECKING:
+    from iota_subnet.train.runner import StageRunner
 
 #: Epochs whose merge results are still served; others may be slow to install.
 KEEP_EPOCHS = 2
+
+#: Characters of a reason that is reported.
+MAX_REASON = 200
+
+#: Seconds after which a reducer reports without the contributions that have not come yet.
+PART_S = 20.0
 
 #: Stage, epoch, shard.
 Place = tuple[int, int, int]
@@ -83,8 +96,8 @@ class Merger:
             return
         self._spawn(("commit", stage, epoch), self._commit(stage, epoch, shards))
 
-    def reduce(self, stage: int, epoch: int, duties: tuple[PlannedDuty, ...]) -> None:
-        """Take shards to reduce."""
+    def reduce(self, stage: int, epoch: int, duties: tuple[PlannedDuty, ...], part_s: float = PART_S) -> None:
+        """Take shards to reduce; contributions that take longer than `part_s` seconds are not waited for."""
         for duty in duties:
             place = (stage, epoch, duty.shard)
             if place in self._results:
@@ -93,7 +106,7 @@ class Merger:
                 if place in self._reports:
                     self._send(self._reports[place])
             else:
-                self._spawn(("reduce", *place), self._reduce(place, duty))
+                self._spawn(("reduce", *place), self._reduce(place, duty, part_s))
 
     def fix(self, message: Contributors) -> None:
         """Whose pseudo-gradients count; may come before the plan that it belongs to."""
@@ -125,41 +138,75 @@ class Merger:
         self._commits = {(stage, epoch): Committed(stage, epoch, made)}
         self._send(self._commits[stage, epoch])
 
-    async def _reduce(self, place: Place, duty: PlannedDuty) -> None:
-        stage, epoch, shard = place
-        fetched = await asyncio.gather(*(self._contribution(c, duty.hi - duty.lo) for c in duty.contributions))
-        have = {
-            c.hotkey: (c.weight, data) for c, data in zip(duty.contributions, fetched, strict=True) if data is not None
-        }
-        self._reports[place] = Fetched(stage, epoch, shard, tuple(have))
-        self._send(self._reports[place])
+    async def _reduce(self, place: Place, duty: PlannedDuty, part_s: float) -> None:
+        have = await self._gather(place, duty, part_s)
         counted = await self._future(place)
         # The order of the plan is the order of the sum; a set of contributors has none.
-        given = [have[c.hotkey] for c in duty.contributions if c.hotkey in counted and c.hotkey in have]
-        (weights, momentum), _ = await self._engine.call(lambda runner: runner.reduce(duty.lo, duty.hi, given))
-        self._publish(place, weights, momentum)
+        given = [(c.weight, have[c.hotkey]) for c in duty.contributions if c.hotkey in counted and c.hotkey in have]
+        made, _ = await self._engine.call(lambda runner: runner.reduce(duty.lo, duty.hi, given))
+        self._publish(place, made)
 
-    def _publish(self, place: Place, weights: bytes, momentum: bytes) -> None:
+    async def _gather(self, place: Place, duty: PlannedDuty, part_s: float) -> dict[str, bytes]:
+        """What could be had of the contributions when it was decided which of them count."""
+        have: dict[str, bytes] = {}
+        missed: dict[str, str] = {}
+
+        async def take(contribution: PlannedContribution) -> None:
+            try:
+                have[contribution.hotkey] = await self._contribution(contribution, duty.hi - duty.lo)
+                missed.pop(contribution.hotkey, None)
+            except (FetchFailed, ValueError) as error:
+                logger.warning("pseudo-gradient of {}: {}", short(contribution.hotkey), error)
+                missed[contribution.hotkey] = str(error)[:MAX_REASON]
+
+        decided = self._future(place)
+        parts = {asyncio.ensure_future(take(c)): c.hotkey for c in duty.contributions}
+        try:
+            left = set(parts)
+            _, left = await asyncio.wait(left, timeout=part_s)
+            missed |= {parts[part]: f"it took longer than {part_s:.0f} s" for part in left}
+            self._report(place, duty, have, missed)
+            while left and not decided.done():
+                before = len(have)
+                waiting: set[asyncio.Future[Any]] = {*left, decided}
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                left = {part for part in left if not part.done()}
+                if len(have) > before:
+                    self._report(place, duty, have, missed)
+        finally:
+            await cancel(list(parts))
+        return have
+
+    def _report(self, place: Place, duty: PlannedDuty, have: dict[str, bytes], missed: dict[str, str]) -> None:
+        here = tuple(c.hotkey for c in duty.contributions if c.hotkey in have)
+        self._reports[place] = Fetched(*place, here, tuple(sorted(missed.items())))
+        self._send(self._reports[place])
+
+    def _publish(self, place: Place, made: ReducedShard) -> None:
         """Serve what was reduced, and say so."""
-        made: list[Made] = [self._outbox.put(("merge", place[1]), part) for part in (weights, momentum)]
-        self._results[place] = Reduced(*place, made[0], made[1])
+        self._results[place] = Reduced(*place, *(self._outbox.put(("merge", place[1]), part) for part in made))
         self._send(self._results[place])
 
-    async def _contribution(self, contribution: PlannedContribution, size: int) -> bytes | None:
-        """The bytes of one pseudo-gradient; None if they cannot be had, or would spoil the sum."""
-        try:
-            data = await self._fetch(contribution.blob, "merge")
-            await self._engine.call(lambda runner: decode_delta(data, size, runner.spec.train.delta_codec))
-        except (FetchFailed, ValueError) as error:
-            logger.warning("pseudo-gradient of {}: {}", contribution.hotkey, error)
-            return None
+    async def _contribution(self, contribution: PlannedContribution, size: int) -> bytes:
+        """The bytes of one pseudo-gradient.
+
+        Raises:
+            FetchFailed: they cannot be had.
+            ValueError: they would spoil the sum.
+        """
+        data = await self._fetch(contribution.blob, "merge")
+        await self._engine.call(lambda runner: decode_delta(data, size, runner.spec.train.delta_codec))
         return data
 
     async def _install(
         self, spec: RunSpec, manifest: StageManifest, name: tuple[Any, ...], inner_step: int | None
     ) -> None:
         if self._held != (self._engine.runner, name):
-            shards = await asyncio.gather(*(self._shard(s.lo, s.hi, s.weights, s.momentum) for s in manifest.shards))
+            runner, holds = self._held
+            steps = (
+                runner is not None and runner is self._engine.runner and holds == (*name[:2], holds[2], manifest.base)
+            )
+            shards = await asyncio.gather(*(self._shard(s, steps) for s in manifest.shards))
             await self._engine.open(spec, manifest.stage)
             before, self._held = self._held, (None, ())
             try:
@@ -176,8 +223,8 @@ class Merger:
                 "holds stage {} of epoch {}; {:.1f} s of CPU and {} MB at most so far",
                 manifest.stage, manifest.epoch, time.process_time(), peak_mb,
             )  # fmt: skip
-        digest, _ = await self._engine.call(lambda runner: runner.state_digest())
-        self._send(Installed(manifest.stage, manifest.epoch, digest, manifest.name))
+        held_digest, _ = await self._engine.call(lambda runner: runner.state_digest())
+        self._send(Installed(manifest.stage, manifest.epoch, held_digest, manifest.name))
 
     def _serve(self, name: tuple[Any, ...], shards: list[tuple[int, int, bytes, bytes]]) -> None:
         """Serve what is installed to whoever joins, so that a state is not gone with the two who made a shard of it."""
@@ -191,9 +238,18 @@ class Merger:
         except StoreFull as error:
             logger.warning("cannot serve the installed state to others: {}", error)
 
-    async def _shard(self, lo: int, hi: int, weights: Blob, momentum: Blob) -> tuple[int, int, bytes, bytes]:
-        parts = await asyncio.gather(self._fetch(weights, "manifest"), self._fetch(momentum, "manifest"))
-        return lo, hi, parts[0], parts[1]
+    async def _shard(self, shard: ManifestShard, steps: bool) -> tuple[int, int, bytes, bytes]:
+        """New weights and momentum: by the outer step, for who holds the state before, or as others have made them."""
+        own = self._outbox.has(shard.weights.digest) and self._outbox.has(shard.momentum.digest)
+        if steps and shard.mean is not None and not own:
+            try:
+                mean = await self._fetch(shard.mean, "manifest")
+                made, _ = await self._engine.call(lambda runner: stepped(runner, shard, mean))
+                return shard.lo, shard.hi, *made
+            except (FetchFailed, ValueError) as error:
+                logger.warning("mean of [{}, {}): {}; fetching the state itself", shard.lo, shard.hi, error)
+        parts = await asyncio.gather(self._fetch(shard.weights, "manifest"), self._fetch(shard.momentum, "manifest"))
+        return shard.lo, shard.hi, parts[0], parts[1]
 
     def _forget(self, before: tuple[Any, ...], now: tuple[Any, ...]) -> None:
         """A new state closes the merges before it; one that does not follow the old one closes all."""
@@ -242,3 +298,11 @@ class Merger:
         self._tasks[key] = task
         # Cancelled before it began, it would never be awaited.
         task.add_done_callback(lambda _: work.close())
+
+
+def stepped(runner: StageRunner, shard: ManifestShard, mean: bytes) -> tuple[bytes, bytes]:
+    """Weights and momentum after the outer step with a mean. Raises ValueError if they are not the manifest's."""
+    weights, momentum = runner.step(shard.lo, shard.hi, mean)
+    if (digest(weights), digest(momentum)) != (shard.weights.digest, shard.momentum.digest):
+        raise BadPayload("the outer step with it leads elsewhere than the manifest says")
+    return weights, momentum

@@ -14,8 +14,10 @@ from loguru import logger
 
 from iota_subnet import SPEC_VERSION
 from iota_subnet import messages as m
+from iota_subnet.core.draw import commitment
+from iota_subnet.core.pairs import pairs
 from iota_subnet.miner.engine import Engine
-from iota_subnet.miner.merge import Merger
+from iota_subnet.miner.merge import PART_S, Merger
 from iota_subnet.miner.outbox import Outbox
 from iota_subnet.miner.record import Record
 from iota_subnet.miner.reporter import Reporter
@@ -75,6 +77,7 @@ class IotaMiner(BaseMinerNeuron):
         self.reporter = Reporter(self.record, self._engine.meter, self._ask, lambda: self.worker.open)
         self.status = StatusFile(settings.state_path.parent / NAME, self._document)
         self._stage = -1
+        self._commitment = -1, ""
         self._channel: ChannelClient | None = None
         self._rejoin = asyncio.Event()
         self._lost = ""
@@ -222,6 +225,7 @@ class IotaMiner(BaseMinerNeuron):
             return None
         self.server.issuer = self.validator.hotkey
         self.merger.begin()
+        self._commitment = -1, ""
         return answer
 
     def _choose(self) -> NeuronView | None:
@@ -294,6 +298,9 @@ class IotaMiner(BaseMinerNeuron):
         logger.debug("{}", self.doing)
         install = "install the new state" if synapse.manifest is not None else ""
         own = "publish the pseudo-gradient" if synapse.shards else install
+        if synapse.epoch != self._commitment[0]:
+            # The first word binds: pairs are drawn with what was committed to before anybody published.
+            self._commitment = synapse.epoch, synapse.commitment
         self.reporter.phase(synapse.phase, synapse.epoch, synapse.waiting_for, synapse.seconds_left, own)
         if synapse.manifest is not None:
             if synapse.manifest.stage != self._stage or not self._is_signed(synapse.manifest):
@@ -311,7 +318,15 @@ class IotaMiner(BaseMinerNeuron):
         """Take merge duties."""
         if not self._holds(synapse.stage, synapse.epoch):
             return _refused(synapse, "this miner does not hold that stage at that epoch")
-        self.merger.reduce(synapse.stage, synapse.epoch, synapse.duties)
+        if self._commitment != (synapse.epoch, commitment(synapse.salt)):
+            return _refused(synapse, "the salt is not the one that you committed to before the pseudo-gradients")
+        undrawn = _undrawn(synapse, self.hotkey)
+        if undrawn:
+            # In the place of a reducer that is gone, if the validator is honest; from others' logs one can see it.
+            logger.info("epoch {}: shards {} were drawn for others", synapse.epoch, undrawn)
+        # The rest of the time is for reducing, and for the validator to do what could not be done.
+        part_s = min(PART_S, synapse.seconds_left / 3)
+        self.merger.reduce(synapse.stage, synapse.epoch, synapse.duties, part_s)
         self.reporter.duty(f"reduce {len(synapse.duties)} of the stage's shards", synapse.seconds_left)
         synapse.accepted = True
         return synapse
@@ -426,3 +441,10 @@ class IotaMiner(BaseMinerNeuron):
 def _refused(synapse: S, reason: str) -> S:
     synapse.accepted, synapse.reason = False, reason
     return synapse
+
+
+def _undrawn(plan: MergePlan, hotkey: str) -> list[int]:
+    """The duties that the salt does not give to `hotkey`."""
+    committed = tuple(contribution.hotkey for contribution in plan.duties[0].contributions) if plan.duties else ()
+    drawn = pairs(committed, plan.shards, plan.salt, plan.stage)
+    return [d.shard for d in plan.duties if d.shard >= len(drawn) or hotkey not in drawn[d.shard]]

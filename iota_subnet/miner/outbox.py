@@ -21,6 +21,10 @@ class Outbox:
         self._topics.setdefault(topic, []).append(ref.digest)
         return Made(ref.digest, ref.nbytes)
 
+    def has(self, digest: str) -> bool:
+        """Whether it is kept."""
+        return self._store.has(digest)
+
     def drop(self, topic: Hashable) -> None:
         """Let go of what was kept for `topic`, unless another topic needs the same bytes."""
         digests = self._topics.pop(topic, [])

@@ -131,17 +131,18 @@ class Backstage:
             return
         chosen = tuple(c for c in action.contributions if network.can_fetch(c.blob))
         digests = reduced_digests(action.base, action.lo, action.hi, chosen)
-        weights, momentum = (BlobRef(name, 4 * (action.hi - action.lo), ("validator",)) for name in digests)
-        network.hold(weights, "validator")
-        network.hold(momentum, "validator")
+        refs = [BlobRef(name, 4 * (action.hi - action.lo), ("validator",)) for name in digests]
+        for ref in refs:
+            network.hold(ref, "validator")
         self.world.post(
             ShardRecomputed(
                 at=self.world.clock,
                 stage=action.stage,
                 epoch=action.epoch,
                 shard=action.shard,
-                weights=weights,
-                momentum=momentum,
+                mean=refs[0] if chosen else None,
+                weights=refs[1],
+                momentum=refs[2],
                 contributors=tuple(c.hotkey for c in chosen),
             )
         )

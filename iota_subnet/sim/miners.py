@@ -43,10 +43,11 @@ if TYPE_CHECKING:
 COST = {"forward": 0, "loss": 1, "backward": 2}
 
 
-def reduced_digests(base: Manifest, lo: int, hi: int, chosen: tuple[Contribution, ...]) -> tuple[str, str]:
-    """The truth about one shard: depends on every input and on nothing else."""
+def reduced_digests(base: Manifest, lo: int, hi: int, chosen: tuple[Contribution, ...]) -> tuple[str, str, str]:
+    """The truth about one shard, mean, weights and momentum: depends on every input and on nothing else."""
     inputs = (*(s.weights.digest for s in base.shards), lo, hi, *((c.hotkey, c.weight, c.blob.digest) for c in chosen))
-    return digest("weights", *inputs).hex(), digest("momentum", *inputs).hex()
+    mean, weights, momentum = (digest(name, *inputs).hex() for name in ("mean", "weights", "momentum"))
+    return mean, weights, momentum
 
 
 class ScriptedMiner:
@@ -148,13 +149,12 @@ class ScriptedMiner:
         if held is not None and held.stage == manifest.stage:
             if (held.epoch, held.revision) > (manifest.epoch, manifest.revision):
                 return
-        blobs = [blob for shard in manifest.shards for blob in (shard.weights, shard.momentum)]
-        if held != manifest and not all(self.world.network.can_fetch(blob, self.hotkey) for blob in blobs):
+        if held != manifest and not (self._can_step(held, manifest) or self._can_fetch(manifest)):
             return
         self.stage, self.manifest = manifest.stage, manifest
         if held != manifest:
             self.serve(held, manifest)
-        state = digest("state", *(blob.digest for blob in blobs)).hex()
+        state = digest("state", *(name for shard in manifest.shards for name in shard.digests[:2])).hex()
         self.send(
             StageInstalled(
                 at=0.0,
@@ -165,6 +165,19 @@ class ScriptedMiner:
                 manifest=manifest.name,
             )
         )
+
+    def _can_step(self, held: Manifest | None, manifest: Manifest) -> bool:
+        """Whether it can make the outer step itself: it holds the state before, and gets all means."""
+        means = [shard.mean for shard in manifest.shards]
+        return (
+            held is not None
+            and held.name == manifest.base
+            and all(mean is not None and self.world.network.can_fetch(mean, self.hotkey) for mean in means)
+        )
+
+    def _can_fetch(self, manifest: Manifest) -> bool:
+        blobs = [blob for shard in manifest.shards for blob in (shard.weights, shard.momentum)]
+        return all(self.world.network.can_fetch(blob, self.hotkey) for blob in blobs)
 
     def serve(self, old: Manifest | None, new: Manifest) -> None:
         """Whoever has installed a state serves it, until it installs another one."""
@@ -289,12 +302,12 @@ class ScriptedMiner:
             return
         (duty, base), fixed = self.duties[epoch, shard], self.fixed[epoch, shard]
         chosen = tuple(c for c in duty.contributions if c.hotkey in fixed.contributors)
-        weights, momentum = reduced_digests(base, duty.lo, duty.hi, chosen)
+        mean, weights, momentum = reduced_digests(base, duty.lo, duty.hi, chosen)
         if self.trait.lies_in_reduce:
             # Liars do not conspire: each has a lie of its own. Against pairs that do, nothing but the salt helps.
             self.world.counts["liar"] += 1
             weights = f"lie/{self.number}/{weights}"
-        refs = [BlobRef(name, 4 * (duty.hi - duty.lo), (self.process,)) for name in (weights, momentum)]
+        refs = [BlobRef(name, 4 * (duty.hi - duty.lo), (self.process,)) for name in (mean, weights, momentum)]
         for ref in refs:
             self.world.network.hold(ref, self.process)
         self.send(
@@ -304,7 +317,8 @@ class ScriptedMiner:
                 stage=fixed.stage,
                 epoch=epoch,
                 shard=shard,
-                weights=refs[0],
-                momentum=refs[1],
+                mean=refs[0],
+                weights=refs[1],
+                momentum=refs[2],
             )
         )

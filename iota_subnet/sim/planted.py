@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any, Protocol
 
-from iota_subnet.core import assignment, balance, draw, merge, phases, routing, safety, scoring
+from iota_subnet.core import assignment, balance, draw, merge, phases, recompute, routing, safety, scoring
 from iota_subnet.core.actions import Action
 from iota_subnet.core.events import LeaseFinished, ShardRecomputed, StageInstalled
 from iota_subnet.core.orchestrator import Orchestrator
@@ -90,7 +90,7 @@ def twins_are_not_compared(patch: Patch) -> None:
 
     def wrong(state: RunState, stage: StageMerge, shard: Shard) -> list[Action]:
         if shard.results and shard.accepted is None:
-            merge._accept(shard, *next(iter(shard.results.values())))
+            shard.accepted = next(iter(shard.results.values()))
         return right(state, stage, shard)
 
     patch.setattr(merge, "settle", wrong)
@@ -112,25 +112,25 @@ def coverage_gap(patch: Patch) -> None:
 
 
 def all_reducers_are_blamed(patch: Patch) -> None:
-    right = merge.recomputed
+    right = recompute.recomputed
 
     def wrong(state: RunState, event: ShardRecomputed) -> list[Action]:
         for hotkey in state.merges[event.stage].shards[event.shard].results:
             state.faults.append(Fault(event.at, state.epoch, hotkey, "was there"))
         return right(state, event)
 
-    patch.setattr(merge, "recomputed", wrong)
+    patch.setattr(recompute, "recomputed", wrong)
 
 
 def liars_go_free(patch: Patch) -> None:
-    right = merge.recomputed
+    right = recompute.recomputed
 
     def wrong(state: RunState, event: ShardRecomputed) -> list[Action]:
         actions = right(state, event)
         state.faults.clear()
         return actions
 
-    patch.setattr(merge, "recomputed", wrong)
+    patch.setattr(recompute, "recomputed", wrong)
 
 
 def commit_waits_for_the_dead(patch: Patch) -> None:
@@ -162,7 +162,7 @@ def no_rest_after_failure(patch: Patch) -> None:
 
 
 def the_auditor_is_asked_once(patch: Patch) -> None:
-    patch.setattr(merge, "resend_recomputes", lambda state, older=0.0: [])
+    patch.setattr(recompute, "resend", lambda state, older=0.0: [])
 
 
 def the_feed_is_asked_once(patch: Patch) -> None:

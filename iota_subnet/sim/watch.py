@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from iota_subnet.core import invariants
 from iota_subnet.core.actions import GiveLease
 from iota_subnet.core.events import Event, ShardRecomputed, Tick
+from iota_subnet.core.recompute import AUDIT
 from iota_subnet.core.state import Phase
 
 if TYPE_CHECKING:
@@ -68,9 +69,12 @@ class Watch:
         if event.epoch != state.epoch or not state.merges or not state.merges[event.stage].shards:
             return []
         shard = state.merges[event.stage].shards[event.shard]
-        if not shard.recomputing or shard.accepted is not None or shard.contributors != event.contributors:
+        audited = shard.recomputing == AUDIT
+        if not shard.recomputing or (shard.accepted is not None and not audited):
             return []
-        return [hotkey for hotkey, (weights, _) in shard.results.items() if weights.digest.startswith("lie/")]
+        if shard.contributors != event.contributors:
+            return []
+        return [hotkey for hotkey, made in shard.results.items() if made.weights.digest.startswith("lie/")]
 
     def after(self, event: Event, audited: list[str]) -> None:
         state = self.world.orchestrator.state

@@ -169,19 +169,24 @@ def _score(standing: dict[str, Any]) -> Text:
 
 def _parts(standing: dict[str, Any], old: float, lines: int) -> Table:
     """The epochs that make the score, the newest first."""
-    table = columns("epoch>", "volume>", "quality>", "adds>", "counts for another>")
+    table = columns("epoch>", "volume>", "quality>", "agreement>", "adds>", "counts for another>")
     if standing["volume"]:
-        table.add_row(str(standing["epoch"]), f"{standing['volume']:.2f}", "", "", "not closed yet")
+        table.add_row(str(standing["epoch"]), f"{standing['volume']:.2f}", "", "", "", "not closed yet")
     parts = list(reversed(standing["parts"]))
     for part in parts[:lines]:
         table.add_row(
             str(part["epoch"]), f"{part['volume']:.2f}", f"{part['quality']:.3f}",
-            f"{part['volume'] * part['quality']:.2f}", _window(part["seconds_left"] - old),
+            f"{part['agreement']:.3f}", f"{_adds(part):.2f}", _window(part["seconds_left"] - old),
         )  # fmt: skip
-    rest = sum(part["volume"] * part["quality"] for part in parts[lines:]) + standing["older"]
+    rest = sum(_adds(part) for part in parts[lines:]) + standing["older"]
     if rest:
-        table.add_row("older", "", "", f"{rest:.2f}", "")
+        table.add_row("older", "", "", "", f"{rest:.2f}", "")
     return table
+
+
+def _adds(part: dict[str, Any]) -> float:
+    value: float = part["volume"] * part["quality"] * part["agreement"]
+    return value
 
 
 def _measured(found: dict[str, Any]) -> Text:

@@ -179,7 +179,7 @@ class StageRunner:
         kind = self.spec.train.delta_codec
         return [allreduce.encode_delta(delta[lo:hi], kind) for lo, hi in shard_bounds(self.parameters, shards)]
 
-    def reduce(self, lo: int, hi: int, contributions: Sequence[tuple[int, bytes]]) -> tuple[bytes, bytes]:
+    def reduce(self, lo: int, hi: int, contributions: Sequence[tuple[int, bytes]]) -> state.ReducedShard:
         """New global weights and momentum of the slice [lo, hi), as fp32 blobs.
 
         Args:
@@ -195,6 +195,13 @@ class StageRunner:
             raise BadPayload(f"reduce: [{lo}, {hi}) is no slice of the {self.parameters} parameters")
         weights, momentum = self._global[lo:hi], self._momentum[lo:hi]
         return state.reduce_blobs(self.spec.train, self.epoch, weights, momentum, contributions)
+
+    def step(self, lo: int, hi: int, mean: bytes) -> tuple[bytes, bytes]:
+        """New global weights and momentum of the slice [lo, hi), from its mean."""
+        self._require_installed()
+        if not 0 <= lo < hi <= self.parameters:
+            raise BadPayload(f"step: [{lo}, {hi}) is no slice of the {self.parameters} parameters")
+        return state.step_blobs(self.spec.train, self.epoch, self._global[lo:hi], self._momentum[lo:hi], mean)
 
     # Inside
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,14 @@ from iota_subnet.train.codec import BadPayload, Floats
 
 #: (lo, hi, fp32 weights blob, fp32 momentum blob) of the slice [lo, hi) of a stage's flat vector.
 Shard = tuple[int, int, bytes, bytes]
+
+
+class ReducedShard(NamedTuple):
+    """What a reducer publishes: the mean, and what the outer step makes of it."""
+
+    mean: bytes
+    weights: bytes
+    momentum: bytes
 
 
 def outer_momentum(train: TrainSpec, epoch: int) -> float:
@@ -59,7 +68,7 @@ def state_digest(weights: Floats, momentum: Floats) -> str:
 
 def reduce_blobs(
     train: TrainSpec, epoch: int, weights: Floats, momentum: Floats, contributions: Sequence[tuple[int, bytes]]
-) -> tuple[bytes, bytes]:
+) -> ReducedShard:
     """The outer step of `epoch` on one shard, from pseudo-gradient blobs to fp32 blobs of new weights and momentum.
 
     Raises:
@@ -70,4 +79,11 @@ def reduce_blobs(
         for index, (count, blob) in enumerate(contributions)
     ]
     mu = outer_momentum(train, epoch)
-    return pack_state(*allreduce.reduce_shard(weights, momentum, deltas, train.outer_lr, mu))
+    mean = codec.encode(allreduce.weighted_mean(deltas, weights.size), "fp32", "mean")
+    return ReducedShard(mean, *pack_state(*allreduce.reduce_shard(weights, momentum, deltas, train.outer_lr, mu)))
+
+
+def step_blobs(train: TrainSpec, epoch: int, weights: Floats, momentum: Floats, mean: bytes) -> tuple[bytes, bytes]:
+    """The outer step of `epoch` on one shard from the mean alone."""
+    given = [(1, codec.decode(mean, weights.shape, "fp32", "mean"))]
+    return pack_state(*allreduce.reduce_shard(weights, momentum, given, train.outer_lr, outer_momentum(train, epoch)))

@@ -6,7 +6,9 @@ The tensors are touched by `compute` in another process; here are the bytes' way
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from loguru import logger
 
@@ -58,7 +60,7 @@ class Auditor:
 
     async def recompute(self, action: RecomputeShard) -> None:
         """Reduce one shard from the contributions that can be fetched; bytes that are wrong count as not there."""
-        base = await self._state(action.base)
+        base = await self._state(action.base, action.lo, action.hi)
         fetched = await asyncio.gather(*(self._contribution(c) for c in action.contributions))
         given = [(c, data) for c, data in zip(action.contributions, fetched, strict=True) if data is not None]
         try:
@@ -66,13 +68,16 @@ class Auditor:
         except BadPayload as error:
             logger.warning("stage {} shard {}: {}", action.stage, action.shard, error)
             given, result = await self._reduce_sound(action, base, given)
-        weights, momentum = [await self._pin(action.epoch + 1, part) for part in result]
+        refs = [await self._pin(action.epoch + 1, part) if part else None for part in result]
+        mean, weights, momentum = refs
+        assert weights is not None and momentum is not None
         self._post(
             ShardRecomputed(
                 at=self._clock(),
                 stage=action.stage,
                 epoch=action.epoch,
                 shard=action.shard,
+                mean=mean,
                 weights=weights,
                 momentum=momentum,
                 contributors=tuple(c.hotkey for c, _ in given),
@@ -90,21 +95,20 @@ class Auditor:
 
     async def _reduce(
         self, action: RecomputeShard, base: Sequence[Shard], given: Sequence[Given]
-    ) -> tuple[bytes, bytes]:
+    ) -> tuple[bytes, bytes, bytes]:
         return await self._pool.run(
             compute.reduce_shard,
             self._spec.to_json(),
             action.epoch,
             action.lo,
             action.hi,
-            self._sizes()[action.stage],
             base,
             [(contribution.weight, data) for contribution, data in given],
         )
 
     async def _reduce_sound(
         self, action: RecomputeShard, base: Sequence[Shard], given: Sequence[Given]
-    ) -> tuple[list[Given], tuple[bytes, bytes]]:
+    ) -> tuple[list[Given], tuple[bytes, bytes, bytes]]:
         """One bad contribution must not cost the others theirs: add one after the other, leave out what spoils it."""
         sound: list[Given] = []
         result = await self._reduce(action, base, sound)
@@ -123,10 +127,11 @@ class Auditor:
             logger.warning("pseudo-gradient of {}: {}", contribution.hotkey, error)
             return None
 
-    async def _state(self, manifest: Manifest) -> list[Shard]:
-        """The bytes of a manifest, from our store or from a miner, kept and pinned."""
+    async def _state(self, manifest: Manifest, lo: int = 0, hi: int = sys.maxsize) -> list[Shard]:
+        """The bytes of what a manifest says of [lo, hi), from our store or from a miner, kept and pinned."""
         shards: list[Shard] = []
-        for shard in self._outgoing.shards(manifest, self._hotkey):
+        touched = tuple(shard for shard in manifest.shards if shard.lo < hi and lo < shard.hi)
+        for shard in self._outgoing.shards(replace(manifest, shards=touched), self._hotkey):
             weights, momentum = await asyncio.gather(
                 self._bytes(shard.weights, "manifest"), self._bytes(shard.momentum, "manifest")
             )
@@ -144,7 +149,7 @@ class Auditor:
     def remember(self, manifests: Iterable[Manifest]) -> None:
         """What a process before this one has pinned, to be let go in its time."""
         for manifest in manifests:
-            digests = (digest for s in manifest.shards for digest in (s.weights.digest, s.momentum.digest))
+            digests = (digest for shard in manifest.shards for digest in shard.digests if digest)
             self._kept.setdefault(manifest.epoch, set()).update(digests)
 
     def _keep(self, epoch: int) -> None:

@@ -81,19 +81,23 @@ def initial_states(spec_json: str) -> list[tuple[int, bytes, bytes]]:
 
 
 def reduce_shard(
-    spec_json: str, epoch: int, lo: int, hi: int, size: int, base: Sequence[Shard], given: Sequence[tuple[int, bytes]]
-) -> tuple[bytes, bytes]:
-    """New weights and momentum of [lo, hi) from the stage's state `base` and the pseudo-gradients `given`.
+    spec_json: str, epoch: int, lo: int, hi: int, base: Sequence[Shard], given: Sequence[tuple[int, bytes]]
+) -> tuple[bytes, bytes, bytes]:
+    """Mean, new weights and new momentum of [lo, hi) from the state before and the pseudo-gradients `given`.
 
-    With nothing given the shard keeps what it had.
+    `base` are the shards of the state before that [lo, hi) touches. With nothing given the mean is b"" and the rest is
+    what it was.
     """
     from iota_subnet.train import state
 
     spec = RunSpec.from_json(spec_json)
-    weights, momentum = state.unpack_state(base, size)
+    first = min(shard[0] for shard in base)
+    moved = [(a - first, b - first, weights, momentum) for a, b, weights, momentum in base]
+    whole = state.unpack_state(moved, max(shard[1] for shard in moved))
+    weights, momentum = (vector[lo - first : hi - first] for vector in whole)
     if not given:
-        return state.pack_state(weights[lo:hi], momentum[lo:hi])
-    return state.reduce_blobs(spec.train, epoch, weights[lo:hi], momentum[lo:hi], given)
+        return b"", *state.pack_state(weights, momentum)
+    return state.reduce_blobs(spec.train, epoch, weights, momentum, given)
 
 
 def held_out_loss(spec_json: str, sizes: Sequence[int], stages: Sequence[Sequence[Shard]], blobs: list[bytes]) -> float:

@@ -154,6 +154,7 @@ class Effects:
                     stage=action.stage,
                     epoch=action.epoch,
                     salt=action.salt,
+                    shards=action.shards,
                     seconds_left=self._left(action.deadline),
                     duties=tuple(self._outgoing.duty(duty, action.hotkey) for duty in action.duties),
                 )

@@ -195,7 +195,9 @@ class Gateway:
                 return ShardsCommitted(at=at, hotkey=hotkey, stage=message.stage, epoch=message.epoch, shards=shards)
             case m.Fetched():
                 _need(len(message.have) <= self._spec.swarm.max_miners, f"{len(message.have)} contributors")
-                _need(all(len(hotkey) <= MAX_HOTKEY for hotkey in message.have), "a hotkey that is none")
+                _need(len(message.missed) <= self._spec.swarm.max_miners, f"{len(message.missed)} contributors missed")
+                named = [*message.have, *(hotkey for hotkey, _ in message.missed)]
+                _need(all(len(hotkey) <= MAX_HOTKEY for hotkey in named), "a hotkey that is none")
                 return ShardFetched(
                     at=at,
                     hotkey=hotkey,
@@ -203,6 +205,7 @@ class Gateway:
                     epoch=message.epoch,
                     shard=message.shard,
                     have=message.have,
+                    missed=tuple((hotkey, plain(reason)) for hotkey, reason in message.missed),
                 )
             case m.Reduced():
                 return ShardReduced(
@@ -211,6 +214,7 @@ class Gateway:
                     stage=message.stage,
                     epoch=message.epoch,
                     shard=message.shard,
+                    mean=self._located(miner, message.mean),
                     weights=self._located(miner, message.weights),
                     momentum=self._located(miner, message.momentum),
                 )

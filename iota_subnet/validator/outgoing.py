@@ -68,15 +68,15 @@ class Outgoing:
         for index, s in enumerate(manifest.shards):
             first = (start + index) % max(1, len(holders))
             near = [*holders, *holders][first : first + min(2, len(holders))]
-            shards.append(
-                ManifestShard(s.lo, s.hi, self.blob(s.weights, reader, near), self.blob(s.momentum, reader, near))
-            )
+            mean = self.blob(s.mean, reader) if manifest.base and s.mean is not None else None
+            weights, momentum = self.blob(s.weights, reader, near), self.blob(s.momentum, reader, near)
+            shards.append(ManifestShard(s.lo, s.hi, weights, momentum, mean))
         return tuple(shards)
 
     def manifest(self, manifest: Manifest, reader: str) -> StageManifest:
         signature = self._sign(manifest_line(self._run, manifest.name)).hex()
         shards = self.shards(manifest, reader)
-        return StageManifest(manifest.stage, manifest.epoch, manifest.revision, shards, signature)
+        return StageManifest(manifest.stage, manifest.epoch, manifest.revision, shards, signature, manifest.base)
 
     def _holders(self, manifest: Manifest, reader: str) -> list[str]:
         return [

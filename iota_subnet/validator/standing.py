@@ -60,10 +60,10 @@ def standing(state: RunState, hotkey: str, now: float) -> StandingReport:
         volume=state.volume.get(hotkey, 0.0),
         closed=closed.epoch if closed is not None else -1,
         parts=tuple(
-            ScorePart(part.epoch, part.volume, part.quality, _left(part.at + window, now))
+            ScorePart(part.epoch, part.volume, part.quality, part.agreement, _left(part.at + window, now))
             for part in parts[-MAX_PARTS:]
         ),
-        older=fsum(part.volume * part.quality for part in parts[:-MAX_PARTS]),
+        older=fsum(part.volume * part.quality * part.agreement for part in parts[:-MAX_PARTS]),
         score=value,
         share=share,
         rank=rank,

@@ -174,6 +174,7 @@ class Bench:
                 stage=stage,
                 epoch=self.state.epoch,
                 shard=shard,
+                mean=blob(f"d-{name}", nbytes),
                 weights=blob(f"w-{name}", nbytes),
                 momentum=blob(f"m-{name}", nbytes),
             )
@@ -188,6 +189,7 @@ class Bench:
                 stage=stage,
                 epoch=self.state.epoch,
                 shard=shard,
+                mean=blob(f"d-{name}") if contributors else None,
                 weights=blob(f"w-{name}"),
                 momentum=blob(f"m-{name}"),
                 contributors=contributors,

@@ -137,7 +137,7 @@ def one_word(state: RunState) -> None:
 
 def disagreeing(state: RunState) -> None:
     shard = state.merges[0].shards[0]
-    shard.results[shard.reducers[0]] = (blob("other"), blob("other"))
+    shard.results[shard.reducers[0]] = replace(shard.results[shard.reducers[1]], weights=blob("other"))
 
 
 def stranger_commits(state: RunState) -> None:

@@ -1,14 +1,14 @@
-from itertools import combinations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iota_subnet.core import recompute
 from iota_subnet.core.actions import FixContributors, RecomputeShard, Refuse, SendMergePlan
 from iota_subnet.core.draw import commitment, salt
-from iota_subnet.core.events import MetagraphChanged, MinerLeft, ShardsCommitted
-from iota_subnet.core.merge import manifests, pairs
-from iota_subnet.core.state import Phase, Shard
+from iota_subnet.core.events import MetagraphChanged, MinerLeft, ShardFetched, ShardRecomputed, ShardsCommitted
+from iota_subnet.core.merge import manifests
+from iota_subnet.core.recompute import EMPTY_HANDED
+from iota_subnet.core.state import Phase, Shard, StageMerge
 from iota_subnet.spec import shard_bounds
 
 from .bench import Bench, blob
@@ -22,29 +22,6 @@ def committed(seats: int = 3, **swarm: float) -> Bench:
 
 def shard_of(bench: Bench, index: int = 0) -> Shard:
     return bench.state.merges[0].shards[index]
-
-
-@given(st.integers(2, 12), st.integers(1, 90), st.text())
-def test_every_shard_gets_two_different_reducers(n: int, shards: int, label: str) -> None:
-    drawn = pairs(tuple(f"m{k}" for k in range(n)), shards, label)
-    assert len(drawn) == shards and all(len(set(pair)) == 2 for pair in drawn)
-
-
-@given(st.integers(2, 12), st.integers())
-def test_with_one_shard_per_pair_every_pair_is_used_exactly_once(n: int, label: int) -> None:
-    hotkeys = tuple(f"m{k}" for k in range(n))
-    drawn = pairs(hotkeys, n * (n - 1) // 2, label)
-    assert sorted(tuple(sorted(pair)) for pair in drawn) == sorted(combinations(sorted(hotkeys), 2))
-
-
-def test_pairs_depend_on_the_salt_and_not_on_the_order_of_commits() -> None:
-    assert pairs(("a", "b", "c"), 3, "x") == pairs(("c", "a", "b"), 3, "x")
-    assert len({tuple(pairs(("a", "b", "c", "d"), 6, label)) for label in range(20)}) > 15
-
-
-def test_one_reduces_alone_and_nobody_reduces_nothing() -> None:
-    assert pairs(("a",), 2, "x") == [("a",), ("a",)]
-    assert pairs((), 1, "x") == [()]
 
 
 @given(st.integers(0, 500), st.integers(1, 50))
@@ -313,3 +290,137 @@ def test_a_result_whose_makers_are_all_gone_is_made_again_before_anybody_has_to_
         bench.send(MinerLeft(at=bench.now, hotkey=hotkey))
     assert shard_of(bench).accepted is None
     assert any(a.shard == 0 for a in bench.got(RecomputeShard))
+
+
+def audited(share: float = 1.0) -> Bench:
+    """Everything is checked by chance, and the reducers of shard 0 tell the same lie."""
+    bench = committed(audit_shards=share)
+    for shard in list(bench.state.merges[0].shards):
+        for hotkey in shard.reducers:
+            bench.fetch(hotkey, ("m0", "m1", "m2"), 0, shard.index)
+        for hotkey in shard.reducers:
+            bench.reduce(hotkey, "lie" if shard.index == 0 else "good", 0, shard.index)
+    return bench
+
+
+def liars(bench: Bench) -> list[str]:
+    return sorted(fault.hotkey for fault in bench.state.faults)
+
+
+def test_a_check_by_chance_delays_nobody_and_accuses_nobody_who_is_right() -> None:
+    bench = audited()
+    assert bench.state.phase is Phase.INSTALL and bench.state.reports[-1].audited == 3
+    asked = [action.shard for action in bench.history if isinstance(action, RecomputeShard)]
+    assert sorted(asked) == [0, 1, 2]
+    for shard in (1, 2):
+        bench.recompute(("m0", "m1", "m2"), "good", 0, shard)
+    assert not bench.state.faults and bench.state.manifests[0].revision == 0
+    assert not any(shard.recomputing for shard in bench.state.merges[0].shards[1:])
+
+
+def test_twins_that_tell_the_same_lie_are_both_named_and_the_truth_is_installed() -> None:
+    bench = audited()
+    bench.install(bench.state.merges[0].shards[0].reducers[0], 1)
+    pair = sorted(bench.state.merges[0].shards[0].reducers)
+    bench.recompute(("m0", "m1", "m2"), "good")
+    assert liars(bench) == pair
+    assert bench.state.manifests[0].revision == 1
+    assert bench.state.manifests[0].shards[0].weights.digest == blob("w-good").digest
+    assert all(miner.installed == 0 for miner in bench.state.miners.values()), "who had the lie installs again"
+    bench.recompute(("m0", "m1", "m2"), "good")
+    assert liars(bench) == pair, "an answer that comes twice names nobody twice"
+
+
+def test_a_lie_that_is_found_when_the_epoch_is_over_still_names_the_liars() -> None:
+    bench = audited()
+    pair = sorted(bench.state.merges[0].shards[0].reducers)
+    bench.install_all()
+    assert bench.state.epoch == 1 and (0, 0, 0) in bench.state.audits
+    bench.send(
+        ShardRecomputed(
+            at=bench.now, stage=0, epoch=0, shard=0, mean=blob("d-good"), weights=blob("w-good"),
+            momentum=blob("m-good"), contributors=("m0", "m1", "m2"),
+        )
+    )  # fmt: skip
+    assert liars(bench) == pair and bench.state.manifests[0].revision == 0
+
+
+def test_nothing_is_checked_by_chance_when_that_is_switched_off() -> None:
+    bench = audited(0.0)
+    assert bench.state.reports[-1].audited == 0
+    assert not any(isinstance(action, RecomputeShard) for action in bench.history)
+
+
+def test_the_draw_of_a_check_cannot_be_told_from_the_salt() -> None:
+    """Twins see the salt before they publish; if it showed what will be checked they would lie elsewhere."""
+    one, other = committed(audit_shards=0.5), committed(audit_shards=0.5)
+    other.state.secret = "t"
+    for bench in (one, other):
+        bench.state.merges[0].commits.clear()
+    drawn = [
+        [bool(recompute.by_chance(b.state, b.state.merges[0], Shard(k, 0, 1, [], contributors=()))) for k in range(60)]
+        for b in (one, other)
+    ]
+    assert 15 < sum(drawn[0]) < 45 and drawn[0] != drawn[1]
+
+
+def test_what_comes_late_counts_while_the_shard_is_open() -> None:
+    bench = committed()
+    one, other = shard_of(bench).reducers
+    bench.fetch(one, ("m0",))
+    bench.fetch(one, ("m1", "m2"))
+    assert shard_of(bench).reports[one] == ("m0", "m1", "m2")
+    bench.fetch(other, ("m0", "m1", "m2"))
+    assert shard_of(bench).contributors == ("m0", "m1", "m2")
+    bench.fetch(one, ())
+    assert shard_of(bench).contributors == ("m0", "m1", "m2"), "fixed is fixed"
+
+
+def test_what_is_left_out_of_a_mean_is_told_and_counted() -> None:
+    bench = committed(quorum=0.5)
+    for shard in list(bench.state.merges[0].shards):
+        for hotkey in shard.reducers:
+            missed = (("m2", "not finite"), ("nobody", "x"))
+            bench.send(
+                ShardFetched(
+                    at=bench.now, hotkey=hotkey, stage=0, epoch=0, shard=shard.index, have=("m0", "m1"), missed=missed
+                )
+            )
+        for hotkey in list(shard.reducers):
+            bench.reduce(hotkey, "good", 0, shard.index)
+    report = bench.state.reports[-1]
+    weights = {hotkey: weight for hotkey, (weight, _) in bench.state.merges[0].commits.items()}
+    assert report.coverage == [1.0], "every parameter is averaged"
+    assert report.included == [pytest.approx((weights["m0"] + weights["m1"]) / sum(weights.values()))]
+    assert len(report.missed) == 6 and all("lacks m2: not finite" in line for line in report.missed)
+
+
+def test_a_shard_that_nobody_could_average_is_not_called_covered() -> None:
+    bench = committed()
+    bench.wait(1000.0)
+    for shard in list(bench.state.merges[0].shards):
+        for _ in range(EMPTY_HANDED):
+            bench.recompute((), "kept", 0, shard.index)
+            assert shard.accepted is None, "the validator tries again"
+        bench.recompute((), "kept", 0, shard.index)
+    report = bench.state.reports[-1]
+    assert bench.state.phase is Phase.INSTALL and report.coverage == [0.0] and report.included == [0.0]
+    assert any("nobody's bytes could be had" in line for line in report.missed)
+
+
+def test_a_manifest_of_means_says_to_what_they_belong() -> None:
+    bench = committed()
+    base = bench.state.manifests[0].name
+    bench.merge_all()
+    made = bench.state.manifests[0]
+    assert made.base == base and all(shard.mean is not None for shard in made.shards)
+
+
+def test_a_stage_that_keeps_its_state_offers_no_means_to_it() -> None:
+    bench = committed().merge_all()
+    recompute.expire(bench.state)
+    merge = StageMerge(0, (), 1)
+    bench.state.phase, bench.state.epoch = Phase.REDUCE, 1
+    kept = recompute.manifest(bench.state, merge)
+    assert kept.base == "" and all(shard.mean is None for shard in kept.shards)
+    assert [s.weights for s in kept.shards] == [s.weights for s in bench.state.manifests[0].shards]

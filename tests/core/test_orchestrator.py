@@ -61,6 +61,7 @@ def test_every_kind_of_event_has_a_rule() -> None:
             "stage": 0,
             "epoch": 0,
             "shard": 0,
+            "mean": blob("d"),
             "weights": blob("w"),
             "momentum": blob("m"),
         },
@@ -68,6 +69,7 @@ def test_every_kind_of_event_has_a_rule() -> None:
             "stage": 0,
             "epoch": 0,
             "shard": 0,
+            "mean": blob("d"),
             "weights": blob("w"),
             "momentum": blob("m"),
             "contributors": (),
@@ -96,7 +98,9 @@ def test_whatever_a_stranger_sends_is_refused_by_name() -> None:
         events.LeaseFailed(at=0.0, hotkey="x", lease=0, kind="work", digest="", reason=""),
         events.ShardsCommitted(at=0.0, hotkey="x", stage=0, epoch=0, shards=()),
         events.ShardFetched(at=0.0, hotkey="x", stage=0, epoch=0, shard=0, have=()),
-        events.ShardReduced(at=0.0, hotkey="x", stage=0, epoch=0, shard=0, weights=blob("w"), momentum=blob("m")),
+        events.ShardReduced(
+            at=0.0, hotkey="x", stage=0, epoch=0, shard=0, mean=blob("d"), weights=blob("w"), momentum=blob("m")
+        ),
     ]
     for event in strange:
         bench.send(event)

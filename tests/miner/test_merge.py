@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import numpy as np
@@ -13,12 +14,15 @@ from iota_subnet.messages import (
     Contributors,
     Fetched,
     Installed,
+    ManifestShard,
     PlannedContribution,
     PlannedDuty,
     Reduced,
     StageManifest,
 )
+from iota_subnet.spec import BlobRef
 from iota_subnet.train import codec
+from iota_subnet.wire.digests import digest_of
 from tests.validator.kit import eventually
 
 from .kit import SPEC, Bench, bench, tokens
@@ -44,11 +48,11 @@ def counted(*names: str, shard: int = 0, epoch: int = 0) -> Contributors:
     return Contributors(0, epoch, shard, names)
 
 
-async def reduced(b: Bench) -> tuple[bytes | None, bytes | None]:
+async def reduced(b: Bench) -> tuple[bytes | None, ...]:
     """What the miner published for the shard, once it has."""
     await eventually(lambda: b.of(Reduced))
     result = b.of(Reduced)[-1]
-    return b.store.get(result.weights.digest), b.store.get(result.momentum.digest)
+    return tuple(b.store.get(made.digest) for made in (result.mean, result.weights, result.momentum))
 
 
 # Commit
@@ -309,3 +313,79 @@ async def test_results_are_served_for_two_more_epochs() -> None:
             await eventually(lambda count=epoch + 1: len(b.of(Committed)) == count)  # type: ignore[misc]
         served = [topic for topic in b.outbox.topics() if topic[0] == "merge"]
         assert served == [("merge", 1), ("merge", 2), ("merge", 3)]
+
+
+def stepped(b: Bench) -> StageManifest:
+    """What one merge makes of the state that is held, as a manifest of one shard; only its mean is still served."""
+    size = b.runner.parameters
+    made = b.runner.reduce(0, size, [(1, delta(7, size))])
+    mean, weights, momentum = b.blob(made[0]), b.nowhere(made[1]), b.nowhere(made[2])
+    base = b.of(Installed)[-1].manifest
+    return StageManifest(0, 1, 0, (ManifestShard(0, size, weights, momentum, mean),), "", base)
+
+
+async def test_who_holds_the_state_before_needs_only_the_mean() -> None:
+    async with bench() as b:
+        b.merger.install(SPEC, b.manifest(0))
+        await eventually(lambda: b.of(Installed))
+        got, manifest = b.fetcher.bytes_in.total, stepped(b)
+        b.merger.install(SPEC, manifest)
+        await eventually(lambda: len(b.of(Installed)) == 2)
+        mean = manifest.shards[0].mean
+        assert mean is not None and b.fetcher.bytes_in.total - got == mean.nbytes
+        assert b.runner.epoch == 1 and b.store.has(manifest.shards[0].weights.digest), "it serves what it has made"
+
+
+async def test_a_mean_that_leads_elsewhere_is_not_taken() -> None:
+    async with bench() as b:
+        b.merger.install(SPEC, b.manifest(0))
+        await eventually(lambda: b.of(Installed))
+        good = stepped(b)
+        other = b.blob(codec.encode(np.ones(b.runner.parameters, np.float32), "fp32"))
+        wrong = dataclasses.replace(good, shards=(dataclasses.replace(good.shards[0], mean=other),))
+        b.merger.install(SPEC, wrong)
+        await eventually(lambda: not b.merger.busy)
+        assert b.runner.epoch == 0 and len(b.of(Installed)) == 1
+        for blob, data in zip(
+            (good.shards[0].weights, good.shards[0].momentum),
+            b.runner.reduce(0, b.runner.parameters, [(1, delta(7, b.runner.parameters))])[1:],
+            strict=True,
+        ):
+            assert b.blob(data).digest == blob.digest
+        b.merger.install(SPEC, wrong)
+        await eventually(lambda: len(b.of(Installed)) == 2)
+        assert b.runner.epoch == 1, "the state itself can be had now"
+
+
+async def test_a_mean_that_belongs_to_another_state_is_not_even_fetched() -> None:
+    async with bench() as b:
+        b.merger.install(SPEC, b.manifest(0))
+        await eventually(lambda: b.of(Installed))
+        manifest = dataclasses.replace(stepped(b), base="ab" * 32)
+        steps = b.counted("step")
+        b.merger.install(SPEC, manifest)
+        await eventually(lambda: not b.merger.busy)
+        assert not steps and b.runner.epoch == 0
+
+
+async def test_a_contribution_that_comes_late_is_told_of_as_long_as_nothing_is_decided() -> None:
+    async with bench() as b:
+        await b.hold()
+        release = asyncio.Event()
+        fetch = b.fetcher.fetch
+        slow = delta(1)
+
+        async def slowly(ref: BlobRef, ticket: str, label: str = "blob") -> bytes:
+            if ref.digest == digest_of(slow):
+                await release.wait()
+            return await fetch(ref, ticket, label)
+
+        b.fetcher.fetch = slowly  # type: ignore[method-assign]
+        b.merger.reduce(0, 0, (duty([b.blob(delta(0)), b.blob(slow), b.blob(delta(2))]),), part_s=0.05)
+        await eventually(lambda: b.of(Fetched))
+        assert b.of(Fetched)[0].have == ("a", "c") and b.of(Fetched)[0].missed == (("b", "it took longer than 0 s"),)
+        release.set()
+        await eventually(lambda: len(b.of(Fetched)) == 2)
+        assert b.of(Fetched)[1] == Fetched(0, 0, 0, NAMES)
+        b.merger.fix(counted(*NAMES))
+        assert await reduced(b) == b.runner.reduce(10, 50, [(i + 1, delta(i)) for i in range(3)])

@@ -12,6 +12,7 @@ import pytest
 
 from iota_subnet import SPEC_VERSION
 from iota_subnet import messages as m
+from iota_subnet.core.draw import commitment
 from iota_subnet.core.events import Manifest, ShardRef
 from iota_subnet.miner.neuron import IotaMiner
 from iota_subnet.protocol import AssignLayer, Join, Leave, MergePlan, SetPhase
@@ -218,10 +219,26 @@ async def test_what_is_asked_for_another_epoch_or_stage_is_refused(tmp_path: Pat
         late = await boss.call(miner, SetPhase(phase="commit", epoch=1, seconds_left=1.0, shards=1))
         assert not late.accepted and late.reason == "this miner holds no work of that epoch"
         for stage, epoch in ((1, 0), (0, 1)):
-            plan = MergePlan(stage=stage, epoch=epoch, salt="s", seconds_left=1.0, duties=())
+            plan = MergePlan(stage=stage, epoch=epoch, salt="s", shards=1, seconds_left=1.0, duties=())
             assert not (await boss.call(miner, plan)).accepted
         assert (await boss.call(miner, SetPhase(phase="commit", epoch=0, seconds_left=1.0, shards=1))).accepted
         await eventually(lambda: isinstance(boss.heard[-1], m.Committed))
+
+
+async def test_a_salt_that_was_not_committed_to_gives_no_duties(tmp_path: Path) -> None:
+    """Else the pairs could be chosen when it is known who published what."""
+    async with subnet(tmp_path, boss=99.0) as (s, v):
+        boss, miner = v["boss"], s.start()
+        await joined(boss, miner)
+        await boss.call(miner, boss.assignment())
+        await eventually(lambda: boss.heard)
+        for value in (commitment("true"), commitment("false")):
+            await boss.call(miner, SetPhase(phase="train", epoch=0, seconds_left=1.0, commitment=value))
+        plan = MergePlan(stage=0, epoch=0, salt="false", shards=1, seconds_left=1.0, duties=())
+        reply = await boss.call(miner, plan)
+        assert not reply.accepted and "committed to" in reply.reason, "the first commitment binds"
+        plan = MergePlan(stage=0, epoch=0, salt="true", shards=1, seconds_left=1.0, duties=())
+        assert (await boss.call(miner, plan)).accepted
 
 
 def test_another_spec_version_ends_with_exit_code_2_and_one_clear_line(

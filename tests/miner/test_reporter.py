@@ -35,7 +35,7 @@ SEAT = Seat(1, 0, 3, "", 40, 0, 0.0)
 CALM = StandingReport(
     phase="train", epoch=3, epochs=9, waiting_for="miners train", seconds_left=90.0, own="do 1 lease", own_s=4.0,
     seat=SEAT, place=None, ban=None, leases=(), duties=Duties("none", 0, 0), volume=1.0, closed=2,
-    parts=(ScorePart(2, 12.1, 1.0, 500.0),), older=23.9, score=36.0, share=0.17, rank=2, ranked=6, measured=None,
+    parts=(ScorePart(2, 12.1, 1.0, 1.0, 500.0),), older=23.9, score=36.0, share=0.17, rank=2, ranked=6, measured=None,
     faults=(), weights_epoch=1, weights="block 9",
 )  # fmt: skip
 
@@ -111,7 +111,7 @@ async def test_a_closed_epoch_is_summed_up_once(log: list[str]) -> None:
         desk.record.given(Lease(number, "forward", number, 1, 3, (), 5.0), desk.now)
         desk.record.sent(Receipt(number, None, (), 0.1, 0), True, desk.now)
     desk.reporter.refused("receipt for lease 2", "another replica has already done this step")
-    parts = (*CALM.parts, ScorePart(3, 4.0, 0.5, 600.0))
+    parts = (*CALM.parts, ScorePart(3, 4.0, 0.5, 1.0, 600.0))
     await desk.hear(epoch=4, closed=3, parts=parts, score=38.0, share=0.2)
     await desk.hear()
     (line,) = [line for line in log if line.startswith("epoch 3: 3 leases")]

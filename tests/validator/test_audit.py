@@ -64,10 +64,11 @@ class Audit:
         )
         return RecomputeShard(STAGE, 3, 0, 10, 50, given, self.manifest())
 
-    def result(self) -> tuple[bytes | None, bytes | None, tuple[str, ...]]:
+    def result(self) -> tuple[bytes | None, bytes | None, bytes | None, tuple[str, ...]]:
         event = self.events[-1]
         assert isinstance(event, ShardRecomputed) and (event.stage, event.epoch, event.shard) == (STAGE, 3, 0)
-        return self.store.get(event.weights.digest), self.store.get(event.momentum.digest), event.contributors
+        mean = self.store.get(event.mean.digest) if event.mean is not None else None
+        return mean, self.store.get(event.weights.digest), self.store.get(event.momentum.digest), event.contributors
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ async def test_a_contribution_that_cannot_be_had_is_left_out(audit: Audit) -> No
 async def test_with_nothing_to_add_the_shard_keeps_what_it_had(audit: Audit, given: tuple[bytes, ...]) -> None:
     await audit.auditor.recompute(audit.action(*given))
     weights = codec.decode(initial_state(SPEC, STAGE)[0], (audit.runner.parameters,), "fp32")[10:50]
-    assert audit.result() == (codec.encode(weights, "fp32"), codec.encode(np.zeros(40, np.float32), "fp32"), ())
+    assert audit.result() == (None, codec.encode(weights, "fp32"), codec.encode(np.zeros(40, np.float32), "fp32"), ())
 
 
 async def test_where_the_validator_listens_now_is_not_written_into_the_ledger(audit: Audit) -> None:

@@ -221,13 +221,17 @@ async def test_what_is_large_goes_as_a_signed_call(hands: Hands) -> None:
     hands.effects.perform(a.AssignLayer(A, 0, 2, MANIFEST))
     hands.effects.perform(a.SetPhase(A, "commit", 2, NOW + 5, "why", "bound", 6))
     hands.effects.perform(a.SetPhase(A, "install", 2, NOW - 5, "why", manifest=MANIFEST))
-    hands.effects.perform(a.SendMergePlan(A, 0, 2, "salt", NOW + 4, (duty,)))
+    hands.effects.perform(a.SendMergePlan(A, 0, 2, "salt", 6, NOW + 4, (duty,)))
     await eventually(lambda: len(hands.post.calls) == 4)
     assign, commit, install, plan = hands.post.to(A)
     assert isinstance(assign, AssignLayer) and assign.manifest.signature and assign.spec_digest == "spec"
     assert isinstance(commit, SetPhase) and (commit.shards, commit.commitment, commit.seconds_left) == (6, "bound", 5)
     assert isinstance(install, SetPhase) and install.manifest is not None and install.seconds_left == 0
-    assert isinstance(plan, MergePlan) and plan.salt == "salt" and plan.duties[0].contributions[0].weight == 5
+    assert (
+        isinstance(plan, MergePlan)
+        and (plan.salt, plan.shards) == ("salt", 6)
+        and plan.duties[0].contributions[0].weight == 5
+    )
 
 
 RECOMPUTE = a.RecomputeShard(0, 1, 0, 0, 3, (), MANIFEST)

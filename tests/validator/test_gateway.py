@@ -161,8 +161,14 @@ SENT_AND_POSTED = [
     (m.Committed(1, 2, (MADE,)), e.ShardsCommitted(at=NOW, hotkey=A, stage=1, epoch=2, shards=(LOCATED,))),
     (m.Fetched(1, 2, 3, (A, B)), e.ShardFetched(at=NOW, hotkey=A, stage=1, epoch=2, shard=3, have=(A, B))),
     (
-        m.Reduced(1, 2, 3, MADE, m.Made(digest("m"), 6)),
-        e.ShardReduced(at=NOW, hotkey=A, stage=1, epoch=2, shard=3, weights=LOCATED, momentum=at_a("m", 6)),
+        m.Fetched(1, 2, 3, (A,), ((B, "404\n" + "x" * 900),)),
+        e.ShardFetched(at=NOW, hotkey=A, stage=1, epoch=2, shard=3, have=(A,), missed=((B, "404 " + "x" * 196),)),
+    ),
+    (
+        m.Reduced(1, 2, 3, m.Made(digest("d"), 7), MADE, m.Made(digest("m"), 6)),
+        e.ShardReduced(
+            at=NOW, hotkey=A, stage=1, epoch=2, shard=3, mean=at_a("d", 7), weights=LOCATED, momentum=at_a("m", 6)
+        ),
     ),
 ]
 
@@ -190,7 +196,9 @@ def test_each_message_becomes_one_event_with_blobs_where_the_miner_serves_them(
         m.Committed(0, 0, (MADE,) * (m.MAX_SHARDS + 1)),
         m.Fetched(0, 0, 0, ("x" * 65,)),
         m.Fetched(0, 0, 0, (A, B, C)),
-        m.Reduced(0, 0, 0, MADE, m.Made(D, -1)),
+        m.Fetched(0, 0, 0, (), (("x" * 65, ""),)),
+        m.Fetched(0, 0, 0, (), ((A, ""),) * 300),
+        m.Reduced(0, 0, 0, MADE, MADE, m.Made(D, -1)),
     ],
 )
 def test_nonsense_ends_in_a_named_error_before_anything_is_journaled(border: Border, message: m.FromMiner) -> None:

@@ -41,6 +41,8 @@ def sample(kind: Any) -> Any:
         return SAMPLES[kind]
     if kind == tuple[Manifest, ...]:
         return (Manifest(1, 2, (SHARD, SHARD)),)
+    if getattr(kind, "__origin__", None) is tuple and Ellipsis not in get_args(kind):
+        return tuple(sample(part) for part in get_args(kind))
     if getattr(kind, "__origin__", None) is tuple:
         return (sample(get_args(kind)[0]),) * 3
     return sample(get_args(kind)[0]) if BlobRef in get_args(kind) else get_args(kind)[0]

@@ -12,6 +12,7 @@ from iota_subnet.core.state import Phase
 from iota_subnet.miner.merge import Merger, Place
 from iota_subnet.miner.neuron import IotaMiner
 from iota_subnet.miner.work import Worker
+from iota_subnet.train.state import ReducedShard
 
 from .kit import digest
 from .swarm import NETUID, Swarm, conserved, swarm
@@ -99,15 +100,16 @@ async def test_a_miner_that_disappears_in_a_merge_costs_seconds_and_no_parameter
 class Liar(Merger):
     """Publishes a result that differs in one bit."""
 
-    def _publish(self, place: Place, weights: bytes, momentum: bytes) -> None:
-        super()._publish(place, weights[:-4] + bytes([weights[-4] ^ 1]) + weights[-3:], momentum)
+    def _publish(self, place: Place, made: ReducedShard) -> None:
+        weights = made.weights[:-4] + bytes([made.weights[-4] ^ 1]) + made.weights[-3:]
+        super()._publish(place, made._replace(weights=weights))
 
 
 class Recorder(Merger):
     published: dict[Place, str]
 
-    def _publish(self, place: Place, weights: bytes, momentum: bytes) -> None:
-        super()._publish(place, weights, momentum)
+    def _publish(self, place: Place, made: ReducedShard) -> None:
+        super()._publish(place, made)
         self.published = {**getattr(self, "published", {}), place: self._results[place].weights.digest}
 
 
