@@ -121,7 +121,7 @@ def watch(run: World, victims: Random | None) -> dict[int, list[float]]:
         nonlocal retired
         handle(event)
         state = run.orchestrator.state
-        done = sum(report.microbatches for report in state.reports)
+        done = sum(report.microbatches for report in state.reports) + state.early
         if done == retired:
             return
         times.setdefault(state.epoch, []).extend([run.now] * (done - retired))

@@ -127,6 +127,9 @@ class SwarmSpec:
     More of them leave fewer miners idle, and make gradients older. After `rescue_s` without anybody who could work, a
     stage is rescued: by the last state that the validator holds, if the new one is lost. Miners beyond `max_miners`
     wait in a line; a place is kept for who asks again within `wait_s`. Who fails its neighbours is banned for `ban_s`.
+    With `overlap` miners go on with microbatches of the next epoch while an epoch's merge is under way, and carry over
+    to the new state what they learnt meanwhile; only the last epoch ends with its last microbatch.
+
     Of the shards about which twins agree the validator recomputes the share `audit_shards`, drawn after the fact.
     """
 
@@ -145,6 +148,7 @@ class SwarmSpec:
     stale_s: float = 600.0
     reconnect_s: float = 5.0
     ready_s: float = 120.0
+    overlap: bool = False
     train_s: float = 600.0
     drain_s: float = 20.0
     commit_s: float = 30.0

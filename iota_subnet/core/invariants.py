@@ -58,7 +58,7 @@ def _leases(state: RunState) -> None:
 
 
 def _conservation(state: RunState) -> None:
-    retired = sum(report.microbatches for report in state.reports)
+    retired = sum(report.microbatches for report in state.reports) + state.early
     total = retired + len(state.batches) + state.lost
     _need(total == state.opened_total, f"{state.opened_total} microbatches were opened, {total} are accounted for")
     _need(state.next_batch == state.opened_total, "a microbatch was opened twice or not at all")
@@ -114,7 +114,7 @@ def _limits(state: RunState) -> None:
 
 def _work_lies_idle(state: RunState) -> None:
     """While the run trains, no step waits that somebody could take: whoever has tried it before may only wait."""
-    if state.phase is not Phase.TRAIN:
+    if not state.working:
         return
     index = state.index
     free = [[stage.slots[slot] for slot, rung in enumerate(stage.room.at) if rung >= 0] for stage in index.stages]

@@ -234,6 +234,12 @@ def release(state: RunState, miner: Miner) -> list[Action]:
     return actions
 
 
+def carries(state: RunState, miner: Miner) -> bool:
+    """Whether what a miner has done since its commit is in what it holds after the merge, and so in its next commit."""
+    merge = state.merges[miner.stage] if state.overlaps and miner.stage >= 0 else None
+    return merge is not None and miner.hotkey in merge.commits and _alive(state, merge, miner.hotkey)
+
+
 def _homeless(state: RunState, merge: StageMerge, shard: Shard) -> bool:
     """Whether an accepted result is nowhere any more: its makers' processes are gone, nobody has installed it, and the
     validator has no copy of it yet."""

@@ -214,6 +214,9 @@ class Orchestrator:
         if miner.installed < event.epoch:
             stepped = bool(wanted.base) and miner.installed == event.epoch - 1
             state.bytes_merge += sum(_traffic(shard, stepped) for shard in wanted.shards)
+        if miner.installed < event.epoch - 1:
+            # Nothing leads from what it held to this: what it did there is not in what it holds now.
+            miner.batches = 0
         miner.installed, miner.state_digest, miner.assign_tries = event.epoch, event.digest, 0
         state.index.miner(miner.hotkey)
         return []

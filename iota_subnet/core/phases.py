@@ -66,9 +66,12 @@ def _wait(state: RunState) -> list[Action]:
 
 def _start_epoch(state: RunState) -> list[Action]:
     state.draining = False
-    state.opened = len(state.batches)
+    if not state.spec.swarm.overlap:
+        # With it, they have been counted since the last COMMIT.
+        state.opened = len(state.batches)
     state.merges = []
-    state.reports.append(EpochReport(state.epoch, state.now))
+    state.reports.append(EpochReport(state.epoch, state.now, microbatches=state.early))
+    state.early = 0
     # Whoever holds the new epoch's manifest is ready from here on, and nobody else.
     state.index.rebuild(state)
     moved = balance.even_out(state) if state.epoch else []
@@ -93,14 +96,21 @@ def _train(state: RunState) -> list[Action]:
             # Merging what nobody trained would only cost bytes.
             state.deadline = state.now + swarm.train_s
             return actions
+        if state.overlaps:
+            state.opened = 0
+            return actions + _commit_opens(state)
         state.draining = True
         state.deadline = state.now + swarm.drain_s
     if state.batches and state.now < state.deadline:
         left = len(state.batches)
         state.waiting_for = f"{left} microbatch{'es are' if left > 1 else ' is'} still on the way"
         return actions
+    return actions + _commit_opens(state)
+
+
+def _commit_opens(state: RunState) -> list[Action]:
     merge.begin(state)
-    return actions + _enter(state, Phase.COMMIT, swarm.commit_s, "replicas publish their pseudo-gradients")
+    return _enter(state, Phase.COMMIT, state.spec.swarm.commit_s, "replicas publish their pseudo-gradients")
 
 
 def _commit(state: RunState) -> list[Action]:
@@ -158,7 +168,8 @@ def _install(state: RunState) -> list[Action]:
     report.replicas_identical = report.replicas_identical and all(len(found) == 1 for found in digests)
     report.ended_at = state.now
     for miner in state.miners.values():
-        miner.batches = 0
+        if not merge.carries(state, miner):
+            miner.batches = 0
         state.index.miner(miner.hotkey)
     if state.spec.swarm.epochs and nxt >= state.spec.swarm.epochs:
         return _enter(state, Phase.DONE, 0.0, f"the run is complete after {nxt} epochs")

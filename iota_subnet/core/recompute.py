@@ -167,7 +167,9 @@ def _replaced(state: RunState, merge: StageMerge, shard: Shard, truth: ShardRef)
     state.manifests[merge.stage] = now
     members = state.members(merge.stage)
     for miner in members if before.name != now.name else ():
-        miner.installed, miner.state_digest = min(miner.installed, state.epoch), ""
+        if miner.installed > state.epoch:
+            # It had moved on from what is replaced now; what it did since is lost with it.
+            miner.installed, miner.state_digest, miner.batches = state.epoch, "", 0
         state.index.miner(miner.hotkey)
     if any(shard.missing for shard in merge.shards):
         return []

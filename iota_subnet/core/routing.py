@@ -33,7 +33,7 @@ LEASE = int(Due.LEASE)
 
 def fill(state: RunState) -> list[Action]:
     """Open microbatches and give out every lease that has a taker. Looks only where something has changed."""
-    if state.phase is not Phase.TRAIN:
+    if not state.working:
         return []
     index = state.index
     actions = _open(state)
@@ -241,7 +241,11 @@ def _retire(state: RunState, batch: Microbatch) -> list[Action]:
             if output.blob is not None:
                 state.bytes_activations += output.blob.nbytes
     state.samples.append(Sample(batch.path, fsum(batch.losses) / len(batch.losses), batch.propensity))
-    state.reports[-1].microbatches += 1
+    if state.phase is Phase.INSTALL:
+        # The epoch has been scored: what is done from here on is the next one's.
+        state.early += 1
+    else:
+        state.reports[-1].microbatches += 1
     age = state.now - batch.opened_at
     state.age = state.age + NEWEST * (age - state.age) if state.age else age
     return _forget(state, batch)

@@ -29,6 +29,9 @@ class Phase(str, Enum):
     DONE = "done"
 
 
+_MERGING = (Phase.COMMIT, Phase.REDUCE, Phase.INSTALL)
+
+
 @dataclass(slots=True)
 class Miner:
     """A hotkey with a seat. It may work when its channel is open and it holds the epoch's manifest.
@@ -268,8 +271,8 @@ class RunState:
     `line` says who waits for a seat and when it last asked; `banned` until when and why (see `trust`). `former` are the
     manifests of the epoch before, `safe` the newest that the validator holds; a copy that failed is tried again at
     `copy_due` (see `safety`). `audits` are checks of the epoch before that are still under way, by stage, epoch and
-    shard; `agreement` is how often two hotkeys agreed and differed, and when last. `age` is how long a microbatch takes
-    from its opening to its retirement.
+    shard; `agreement` is how often two hotkeys agreed and differed, and when last. `early` counts microbatches that
+    retired in INSTALL. `age` is how long a microbatch takes from its opening to its retirement.
     """
 
     spec: RunSpec
@@ -294,6 +297,7 @@ class RunState:
     next_batch: int = 0
     next_lease: int = 0
     opened: int = 0
+    early: int = 0
     lost: int = 0
     age: float = 0.0
     opened_total: int = 0
@@ -317,9 +321,23 @@ class RunState:
     steps: dict[str, int] = field(default_factory=dict)
     index: Index = field(default_factory=Index, compare=False, repr=False)
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether work goes on while this epoch is merged. After the last one nothing is left to do."""
+        swarm = self.spec.swarm
+        return swarm.overlap and not (swarm.epochs and self.epoch + 1 >= swarm.epochs)
+
+    @property
+    def working(self) -> bool:
+        """Whether leases are given now."""
+        return self.phase is Phase.TRAIN or (self.phase in _MERGING and self.overlaps)
+
     def ready(self, miner: Miner) -> bool:
-        """Whether a miner may be given work now."""
-        return miner.connected and miner.stage >= 0 and miner.installed == self.epoch
+        """Whether a miner may be given work now: it holds the epoch's state or, where work goes on, the next one."""
+        if not miner.connected or miner.stage < 0:
+            return False
+        ahead = miner.installed == self.epoch + 1 and self.phase is Phase.INSTALL and self.overlaps
+        return ahead or miner.installed == self.epoch
 
     def hopeless(self, miner: Miner) -> bool:
         """Whether its seat goes to somebody else at the next tick."""

@@ -163,4 +163,5 @@ def plan(seed: int) -> Plan:
         auditor_loss=rng.choice((0.0, 0.3)),
         latency=rng.choice((0.0, 0.02, 0.1)),
         copy_s=rng.choice((0.0, 1.0)),
+        swarm={"overlap": rng.random() < 0.5},
     )

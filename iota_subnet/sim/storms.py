@@ -106,5 +106,6 @@ def draw(seed: int, miners: int, stages: int, epochs: int, batches: int, faults:
         copy_s=rng.choice((0.0, 1.0)),
         latency=rng.choice((0.0, 0.02, 0.1)),
         storm_s=storm_s if faults else 0.0,
-        swarm={"epoch_batches": batches},
+        # Half of the worlds go on training while they merge.
+        swarm={"epoch_batches": batches, "overlap": rng.random() < 0.5},
     )

@@ -110,7 +110,7 @@ class Watch:
                 need(known, f"microbatch {batch.id} has no tokens and nobody asks for them")
 
     def lease(self, action: GiveLease) -> None:
-        """What an outsider knows of a lease: its taker is there, holds the epoch's manifest, and it is TRAIN."""
+        """What an outsider knows of a lease: its taker is there and may work, and it is a time for work."""
         state = self.world.orchestrator.state
         lease = state.leases.get(action.lease)
         need(lease is not None, f"lease {action.lease} is given and not open")
@@ -118,8 +118,11 @@ class Watch:
         miner = state.miners[action.hotkey]
         need(miner.connected, f"{action.hotkey} is given a lease and is away")
         again = lease.opened_at < state.now
-        need(again or miner.installed == state.epoch, f"{action.hotkey} is given a lease and holds another epoch")
-        need(again or state.phase is Phase.TRAIN, f"a lease is given in {state.phase}")
+        swarm, left = state.spec.swarm, state.spec.swarm.epochs - state.epoch
+        overlap = swarm.overlap and left != 1 and state.phase in (Phase.COMMIT, Phase.REDUCE, Phase.INSTALL)
+        held = (state.epoch, state.epoch + 1) if overlap and state.phase is Phase.INSTALL else (state.epoch,)
+        need(again or miner.installed in held, f"{action.hotkey} is given a lease and holds another epoch")
+        need(again or overlap or state.phase is Phase.TRAIN, f"a lease is given in {state.phase}")
 
     # -- the story ----------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ def snapshot(state: RunState, now: float) -> dict[str, Any]:
     back to that of the epoch given; `empty` are stages in which nobody can work.
     """
     tokens = state.spec.train.microbatch * state.spec.model.seq
-    retired = sum(report.microbatches for report in state.reports)
+    retired = sum(report.microbatches for report in state.reports) + state.early
     return {
         "run": state.spec.name,
         "spec": state.spec.digest(),

@@ -157,5 +157,5 @@ async def swarm(folder: Path, miners: int = 3, **swarm_spec: Any) -> AsyncIterat
 
 def conserved(state: RunState) -> bool:
     """Whether every microbatch that was opened is done, or still on its way."""
-    done = sum(report.microbatches for report in state.reports)
+    done = sum(report.microbatches for report in state.reports) + state.early
     return state.lost == 0 and state.opened_total == done + len(state.batches)
