@@ -32,6 +32,7 @@ class RunSettings(Group):
     epochs: int = Field(0, ge=0, description="epochs to train; 0 trains for ever")
     batches: int = Field(120, ge=1, description="microbatches per epoch")
     miners: int = Field(1, ge=1, description="ready miners that the first epoch waits for, a minute at most")
+    overlap: bool = Field(False, description="go on training while an epoch is merged")
     seed: int = Field(0, description="public seed of first weights, data order and stage choice")
     data: str = Field("stdlib", description="stdlib, text:GLOB, or hf:NAME (streamed by the datasets package)")
     keep_events: int = Field(1_000_000, ge=0, description="newest events that the ledger keeps at least; 0 keeps all")
@@ -53,6 +54,7 @@ class RunSettings(Group):
             epochs=self.epochs,
             epoch_batches=self.batches,
             start_miners=self.miners,
+            overlap=self.overlap,
             max_blob_bytes=blob_limit(model),
         )
         data = DataSpec(self.data, self.tokenizer)

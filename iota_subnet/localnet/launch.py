@@ -23,7 +23,7 @@ from iota_subnet.localnet.options import Options
 from iota_subnet.localnet.processes import Child, Family
 from iota_subnet.localnet.subnet import Subnet, create
 from iota_subnet.localnet.summary import sentences, summarise
-from iota_subnet.localnet.usage import Usage, idle_shares
+from iota_subnet.localnet.usage import Usage, idle_shares, merge_idle_shares
 from iota_subnet.localnet.view import render
 from iota_subnet.spec import RunSpec
 from template.errors import BadSettings, NeuronError
@@ -114,6 +114,7 @@ class Launcher:
         summary["frozen"] = drill.frozen
         summary["cpu_share"] = self._usage.shares(train_s)
         summary["idle_share"] = idle_shares(self.dir / "state")
+        summary["merge_idle_share"] = merge_idle_shares(self.dir / "state", self.options.epochs)
         summary["link"] = link
         return summary
 

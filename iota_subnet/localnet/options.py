@@ -35,6 +35,7 @@ class Options:
     keep: bool
     block_time: float
     svg: Path | None
+    overlap: bool = False
 
     def spec(self) -> RunSpec:
         """The run that these options describe. Raises BadSettings."""
@@ -49,6 +50,7 @@ class Options:
             start_s=30.0,
             # More on their way would train faster and worse: each microbatch makes the gradients of the others older.
             live_per_replica=2,
+            overlap=self.overlap,
             max_blob_bytes=blob_limit(model),
         )
         spec = RunSpec("localnet", self.seed, model=model, swarm=swarm, data=DataSpec(self.data))
@@ -71,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--stages", type=int, default=3, metavar="K", help="pipeline stages (default 3)")
     add("--epochs", type=int, default=4, metavar="E", help="epochs to train before the run ends (default 4)")
     add("--batches", type=int, default=200, metavar="B", help="microbatches per epoch (default 200)")
+    add("--overlap", action="store_true", help="go on training while an epoch is merged")
     add("--preset", choices=sorted(PRESETS), default="tiny", help="size of the model (default tiny)")
     add("--data", default="stdlib", help="stdlib (default), text:GLOB, or hf:NAME, streamed by the datasets package")
     add("--seed", type=int, default=0, help="seed of first weights, data order and stage choice (default 0)")
@@ -132,7 +135,7 @@ def parse(raw: argparse.Namespace) -> Options:
     faults += [Fault.chain_away(text) for text in raw.chain_away]
     return Options(
         raw.miners, raw.stages, raw.epochs, raw.batches, raw.preset, raw.data, raw.seed, tuple(faults),
-        _link(raw), raw.json, not raw.no_ui, raw.run_dir, raw.keep, raw.block_time, raw.svg,
+        _link(raw), raw.json, not raw.no_ui, raw.run_dir, raw.keep, raw.block_time, raw.svg, raw.overlap,
     )  # fmt: skip
 
 

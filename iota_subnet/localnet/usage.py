@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from iota_subnet.statusfile import NAME, read_status
 
@@ -42,12 +44,25 @@ class Usage:
 
 def idle_shares(state_dir: Path) -> dict[str, float]:
     """What the miners under `state_dir` say of the time in which they had nothing to compute and nothing to fetch."""
+    return {name: float(status["idle_share"]) for name, status in _miners(state_dir)}
+
+
+def merge_idle_shares(state_dir: Path, epochs: int) -> dict[str, float]:
+    """The same of the time of merges alone; that of the last epoch, after which there is nothing to do, left out."""
     found: dict[str, float] = {}
+    for name, status in _miners(state_dir):
+        merges = [status["time"].get(f"merge {epoch}") for epoch in range(epochs - 1)]
+        seconds = sum(merge["seconds"] for merge in merges if merge)
+        if seconds:
+            found[name] = round(sum(merge["idle_share"] * merge["seconds"] for merge in merges if merge) / seconds, 4)
+    return found
+
+
+def _miners(state_dir: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for path in sorted(state_dir.glob(f"*/*/*/{NAME}")):
         try:
             status = read_status(path)
         except (OSError, ValueError):
             continue
         if status["kind"] == "miner":
-            found[str(status["wallet_hotkey"])] = float(status["idle_share"])
-    return found
+            yield str(status["wallet_hotkey"]), status

@@ -1,7 +1,8 @@
 """Where a miner's time goes. Law: every second of an epoch is computing, only fetching, or idle, and counted once.
 
 Fetching that computing hides costs nothing and is not counted; so `fetch` is what a faster link could save, and `idle`
-what the swarm did not ask for. TRAIN is kept apart from the rest of the epoch, in which waiting for others is the rule.
+what the swarm did not ask for. TRAIN is kept apart from the rest of the epoch, its merge, in which waiting for others
+is the rule unless work goes on (`SwarmSpec.overlap`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+#: Merges of which the time is kept one by one.
+MERGES = 64
 
 
 @dataclass(slots=True)
@@ -53,6 +57,7 @@ class Meter:
         self.present, self.training = Spent(), Spent()
         self.last, self.before = Spent(), Spent()
         self.trained = Spent()
+        self.merges: dict[int, Spent] = {}
 
     def turn(self, epoch: int, phase: str) -> None:
         """The run is in `phase` of `epoch`. Nothing is counted while it waits to begin, and after its end."""
@@ -68,14 +73,15 @@ class Meter:
 
     def read(self) -> dict[str, dict[str, float]]:
         """Shares `so_far`: of all epochs; `epoch`: of the present one; `last`: of the one before; `train`: of all TRAIN
-        phases alone."""
+        phases alone; `merge 3`: of the merge of epoch 3."""
         with self._lock:
             self._settle()
             so_far, trained = Spent(), Spent()
             for kept, parts in ((so_far, (self.before, self.present)), (trained, (self.trained, self.training))):
                 for part in parts:
                     kept.add(part)
-            found = {"so_far": so_far, "epoch": self.present, "last": self.last, "train": trained}
+            merges = {f"merge {epoch}": spent for epoch, spent in self.merges.items()}
+            found = merges | {"so_far": so_far, "epoch": self.present, "last": self.last, "train": trained}
             return {name: spent.shares() | {"seconds": round(spent.total, 1)} for name, spent in found.items()}
 
     @contextmanager
@@ -106,5 +112,11 @@ class Meter:
         if self.phase in ("", "wait", "done"):
             return
         kind = "compute" if self._computing else "fetch" if self._fetching else "idle"
-        for spent in (self.present, self.training) if self.phase == "train" else (self.present,):
+        if self.phase == "train":
+            part = self.training
+        else:
+            part = self.merges.setdefault(self.epoch, Spent())
+            while len(self.merges) > MERGES:
+                del self.merges[next(iter(self.merges))]
+        for spent in (self.present, part):
             setattr(spent, kind, getattr(spent, kind) + seconds)

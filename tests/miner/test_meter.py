@@ -62,6 +62,17 @@ def test_epochs_are_kept_apart_and_training_apart_from_the_merge() -> None:
     assert (read["last"]["compute_share"], read["epoch"]["compute_share"]) == (0.8, 0.2)
     assert (read["so_far"]["idle_share"], read["train"]["idle_share"]) == (0.5, 0.0)
     assert (read["so_far"]["seconds"], read["train"]["seconds"]) == (20.0, 10.0)
+    assert (read["merge 0"]["seconds"], read["merge 1"]["seconds"]) == (2.0, 8.0)
+
+
+def test_work_that_goes_on_in_a_merge_is_no_idleness() -> None:
+    meter, clock = metered()
+    meter.turn(0, "commit")
+    with meter.computing():
+        clock.now += 3
+    meter.turn(0, "install")
+    clock.now += 1
+    assert meter.read()["merge 0"]["idle_share"] == 0.25
 
 
 def test_what_fails_does_not_count_for_ever() -> None:
