@@ -136,8 +136,8 @@ class Merger:
         counted = await self._future(place)
         # The order of the plan is the order of the sum; a set of contributors has none.
         given = [have[c.hotkey] for c in duty.contributions if c.hotkey in counted and c.hotkey in have]
-        (weights, momentum), _ = await self._engine.call(lambda runner: runner.reduce(duty.lo, duty.hi, given))
-        self._publish(place, weights, momentum)
+        made, _ = await self._engine.call(lambda runner: runner.reduce(duty.lo, duty.hi, given))
+        self._publish(place, made.weights, made.momentum)
 
     def _publish(self, place: Place, weights: bytes, momentum: bytes) -> None:
         """Serve what was reduced, and say so."""
@@ -149,7 +149,7 @@ class Merger:
         """The bytes of one pseudo-gradient; None if they cannot be had, or would spoil the sum."""
         try:
             data = await self._fetch(contribution.blob, "merge")
-            await self._engine.call(lambda runner: decode_delta(data, size, runner.spec.train.delta_codec))
+            await self._engine.call(lambda runner: decode_delta(data, size, runner.spec.train))
         except (FetchFailed, ValueError) as error:
             logger.warning("pseudo-gradient of {}: {}", contribution.hotkey, error)
             return None

@@ -93,7 +93,8 @@ def reduce_shard(
     weights, momentum = state.unpack_state(base, size)
     if not given:
         return state.pack_state(weights[lo:hi], momentum[lo:hi])
-    return state.reduce_blobs(spec.train, epoch, weights[lo:hi], momentum[lo:hi], given)
+    shard = state.reduce_blobs(spec.train, epoch, weights[lo:hi], momentum[lo:hi], given)
+    return shard.weights, shard.momentum
 
 
 def held_out_loss(spec_json: str, sizes: Sequence[int], stages: Sequence[Sequence[Shard]], blobs: list[bytes]) -> float:
