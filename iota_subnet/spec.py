@@ -9,16 +9,24 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from iota_subnet import SPEC_VERSION
 
+#: How activations, pseudo-gradients and their mean travel. `topk` cannot carry a mean: it would drop most of it.
 Codec = Literal["fp32", "bf16"]
+DeltaCodec = Literal["fp32", "bf16", "int8", "topk"]
+MeanCodec = Literal["fp32", "bf16", "int8"]
 
 #: Bytes of one value on the wire, by codec.
 CODEC_BYTES: dict[str, int] = {"fp32": 4, "bf16": 2}
+
+#: So many values share one float32 scale in the codecs int8 and topk; topk keeps its share of each such block.
+INT8_BLOCK = 256
+TOPK_BLOCK = 4096
 
 
 class SpecError(ValueError):
@@ -94,6 +102,10 @@ class TrainSpec:
 
     The defaults are those of `tiny`, found by trial on one corpus: the pipeline delays gradients by a few steps, and a
     first moment (`betas[0]` > 0) adds to that delay. They say nothing about larger models.
+
+    Pseudo-gradients travel as `delta_codec`, their mean as `mean_codec`; topk keeps the share `topk` of the values.
+    In the mean a contribution whose norm exceeds `delta_clip` times the median is scaled down to that (0: never), and
+    of n values of one parameter the floor(`delta_trim` * n) smallest and as many of the largest are left out.
     """
 
     microbatch: int = 8
@@ -110,7 +122,24 @@ class TrainSpec:
     outer_momentum_start: float = 0.4
     outer_warmup: int = 20
     activation_codec: Codec = "bf16"
-    delta_codec: Codec = "bf16"
+    delta_codec: DeltaCodec = "bf16"
+    mean_codec: MeanCodec = "bf16"
+    topk: float = 1 / 32
+    delta_clip: float = 3.0
+    delta_trim: float = 0.0
+
+    def __post_init__(self) -> None:
+        kinds = {"activation_codec": Codec, "delta_codec": DeltaCodec, "mean_codec": MeanCodec}
+        for name, kind in kinds.items():
+            value, known = getattr(self, name), get_args(kind)
+            if value not in known:
+                raise SpecError(f"{name}={value!r} is not known; choose one of {', '.join(known)}")
+        if not 0 < self.topk <= 1:
+            raise SpecError(f"topk={self.topk} is a share of the values; choose more than 0 and at most 1")
+        if self.delta_clip != 0 and not 1 <= self.delta_clip < math.inf:
+            raise SpecError(f"delta_clip={self.delta_clip} would clip the median too; choose 1 or more, or 0 for off")
+        if not 0 <= self.delta_trim < 0.5:
+            raise SpecError(f"delta_trim={self.delta_trim} would leave nobody; choose 0 (off) or more, below 0.5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +282,30 @@ def shard_bounds(size: int, shards: int) -> list[tuple[int, int]]:
     if shards < 1:
         raise SpecError(f"a vector cannot be cut into {shards} shards")
     return [(size * i // shards, size * (i + 1) // shards) for i in range(shards)]
+
+
+def topk_kept(length: int, share: float) -> int:
+    """How many values of a block of `length` codec topk keeps."""
+    return math.ceil(length * share)
+
+
+def delta_bytes(train: TrainSpec, values: int) -> int:
+    """Bytes of a pseudo-gradient blob of so many values, without its header (`codec.HEADER_BYTES_MAX` at most)."""
+    if train.delta_codec != "topk":
+        return _body_bytes(train.delta_codec, values)
+    blocks, rest = divmod(values, TOPK_BLOCK)
+    # A position and a value each, and a scale per block.
+    kept = blocks * topk_kept(TOPK_BLOCK, train.topk) + topk_kept(rest, train.topk)
+    return (2 + 1) * kept + 4 * (blocks + (rest > 0))
+
+
+def mean_bytes(train: TrainSpec, values: int) -> int:
+    """Bytes of the blob of a mean of so many values, without its header (`codec.HEADER_BYTES_MAX` at most)."""
+    return _body_bytes(train.mean_codec, values)
+
+
+def _body_bytes(codec: str, values: int) -> int:
+    return values + 4 * -(-values // INT8_BLOCK) if codec == "int8" else values * CODEC_BYTES[codec]
 
 
 PRESETS: dict[str, ModelSpec] = {

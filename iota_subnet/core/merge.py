@@ -14,7 +14,7 @@ from iota_subnet.core.events import Manifest, ShardFetched, ShardReduced, ShardR
 from iota_subnet.core.pairs import pairs, shards_for
 from iota_subnet.core.recompute import MAX_MISSED, contributions
 from iota_subnet.core.state import Miner, Phase, RunState, Shard, StageMerge
-from iota_subnet.spec import CODEC_BYTES, BlobRef, shard_bounds
+from iota_subnet.spec import BlobRef, delta_bytes, mean_bytes, shard_bounds
 
 #: Bytes that the file format may add to the values of a shard.
 HEADER = 64 << 10
@@ -44,11 +44,12 @@ def committed(state: RunState, event: ShardsCommitted) -> list[Action]:
         return [Refuse(event.hotkey, what, "you have already committed to other shards")]
     if len(event.shards) != merge.shard_count:
         return [Refuse(event.hotkey, what, f"{len(event.shards)} shards instead of {merge.shard_count}")]
-    width = CODEC_BYTES[state.spec.train.delta_codec]
-    bounds = shard_bounds(state.sizes[merge.stage], merge.shard_count)
+    bounds, train = shard_bounds(state.sizes[merge.stage], merge.shard_count), state.spec.train
     for (lo, hi), blob in zip(bounds, event.shards, strict=True):
-        if not _fits(blob, hi - lo, width):
-            return [Refuse(event.hotkey, what, f"{blob.nbytes} bytes cannot be {hi - lo} values of {width} bytes")]
+        if not _fits(blob, delta_bytes(train, hi - lo)):
+            return [
+                Refuse(event.hotkey, what, f"{blob.nbytes} bytes cannot be {hi - lo} values in {train.delta_codec}")
+            ]
     merge.commits[event.hotkey] = (max(1, miner.batches), event.shards)
     # What is done from here on belongs to the next pseudo-gradient.
     miner.batches = 0
@@ -122,8 +123,10 @@ def reduced(state: RunState, event: ShardReduced) -> list[Action]:
         return [Refuse(event.hotkey, what, "it is not a duty of yours now")]
     merge, shard = found
     made = ShardRef(shard.lo, shard.hi, event.weights, event.momentum, event.mean)
-    if not all(_fits(blob, shard.hi - shard.lo, 4) for blob in (event.weights, event.momentum, event.mean)):
-        return [Refuse(event.hotkey, what, f"the sizes are not those of {shard.hi - shard.lo} fp32 values")]
+    values = shard.hi - shard.lo
+    wrong = [blob for blob in (event.weights, event.momentum) if not _fits(blob, 4 * values)]
+    if wrong or not _fits(event.mean, mean_bytes(state.spec.train, values)):
+        return [Refuse(event.hotkey, what, f"the sizes are not those of {values} values")]
     if shard.results.setdefault(event.hotkey, made) == made:
         return settle(state, merge, shard)
     return [Refuse(event.hotkey, what, "you have already published another result")]
@@ -263,9 +266,9 @@ def _on_duty(state: RunState, found: tuple[StageMerge, Shard], hotkey: str) -> b
     return hotkey in found[1].reducers and _alive(state, found[0], hotkey)
 
 
-def _fits(blob: BlobRef, values: int, width: int) -> bool:
-    """Whether a blob has a size that its values can have; nobody is asked to fetch anything else."""
-    return 0 < blob.nbytes <= values * width + HEADER
+def _fits(blob: BlobRef, body: int) -> bool:
+    """Whether a blob has a size that it can have; nobody is asked to fetch anything else."""
+    return 0 < blob.nbytes <= body + HEADER
 
 
 def _joined(results: list[ShardRef]) -> ShardRef:

@@ -195,7 +195,7 @@ class Merger:
             ValueError: they would spoil the sum.
         """
         data = await self._fetch(contribution.blob, "merge")
-        await self._engine.call(lambda runner: decode_delta(data, size, runner.spec.train.delta_codec))
+        await self._engine.call(lambda runner: decode_delta(data, size, runner.spec.train))
         return data
 
     async def _install(
@@ -210,7 +210,9 @@ class Merger:
             await self._engine.open(spec, manifest.stage)
             before, self._held = self._held, (None, ())
             try:
-                await self._engine.call(lambda runner: runner.install(manifest.epoch, shards, inner_step))
+                await self._engine.call(
+                    lambda runner: runner.install(manifest.epoch, shards, inner_step, spec.swarm.overlap)
+                )
             except ValueError:
                 # Wrong bytes: the runner has kept what it had.
                 self._held = before

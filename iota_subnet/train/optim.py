@@ -39,13 +39,18 @@ def clip_norm(train: TrainSpec, model: ModelSpec, stage: int) -> float:
 
 
 class AdamW:
-    """Adam with decoupled weight decay on one vector [P]; decay on matrices only (arXiv 1711.05101)."""
+    """Adam with decoupled weight decay on one vector [P]; decay on matrices only (arXiv 1711.05101).
+
+    Attributes:
+        moments: running mean of the gradient and of its square, each [P].
+        steps: how many steps they are made of, for the bias correction.
+    """
 
     def __init__(self, train: TrainSpec, model: ModelSpec, stage: int, weights: Tensor) -> None:
         self._betas, self._weight_decay = train.betas, train.weight_decay
         self._weights = weights
-        self._mean, self._square = torch.zeros_like(weights), torch.zeros_like(weights)
-        self._steps = 0
+        self.moments = torch.zeros_like(weights), torch.zeros_like(weights)
+        self.steps = 0
         self._decayed: list[Tensor] = []
         at = 0
         for parameter in parameters(model, stage):
@@ -55,18 +60,19 @@ class AdamW:
 
     def reset(self) -> None:
         """Forget both moments and the bias correction's step count."""
-        self._mean.zero_()
-        self._square.zero_()
-        self._steps = 0
+        for moment in self.moments:
+            moment.zero_()
+        self.steps = 0
 
     @torch.no_grad()
     def step(self, gradient: Tensor, lr: float) -> None:
         """Move the weights by one step against `gradient` [P], which must be finite."""
         first, second = self._betas
-        self._steps += 1
+        mean, square = self.moments
+        self.steps += 1
         for matrix in self._decayed:
             matrix.mul_(1 - lr * self._weight_decay)
-        self._mean.lerp_(gradient, 1 - first)
-        self._square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        scale = self._square.div(1 - second**self._steps).sqrt_().add_(_EPS)
-        self._weights.addcdiv_(self._mean, scale, value=-lr / (1 - first**self._steps))
+        mean.lerp_(gradient, 1 - first)
+        square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        scale = square.div(1 - second**self.steps).sqrt_().add_(_EPS)
+        self._weights.addcdiv_(mean, scale, value=-lr / (1 - first**self.steps))

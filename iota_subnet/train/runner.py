@@ -7,6 +7,7 @@ counters as they were. One thread calls a runner; nothing here waits.
 
 from __future__ import annotations
 
+import struct
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,12 +20,13 @@ from torch.nn import functional as F
 
 from iota_subnet.model.stage import Stage, bind_flat
 from iota_subnet.spec import RunSpec, shard_bounds
-from iota_subnet.train import allreduce, codec, state
+from iota_subnet.train import codec, feedback, state
 from iota_subnet.train.codec import BadPayload, Floats
+from iota_subnet.train.feedback import Commit
 from iota_subnet.train.optim import AdamW, clip_norm, learning_rate
-from iota_subnet.train.state import Shard, initial_state
+from iota_subnet.train.state import ReducedShard, Shard, initial_state
 
-__all__ = ["BadPayload", "Shard", "StageRunner", "initial_state"]
+__all__ = ["BadPayload", "ReducedShard", "Shard", "StageRunner", "initial_state"]
 
 
 class _Graph(NamedTuple):
@@ -41,7 +43,7 @@ class StageRunner:
 
     Attributes:
         inner_step: optimiser steps so far, the position in the learning-rate schedule.
-        batches: backward passes since `install`.
+        batches: backward passes since `install`, or since the commit before it if it carried them over.
         epoch: epoch of the installed global state, -1 before the first.
         parameters: P, the length of the stage's flat vector.
     """
@@ -62,29 +64,58 @@ class StageRunner:
         self._max_graphs = max_graphs
         self._global: Floats = np.zeros(0, np.float32)
         self._momentum: Floats = np.zeros(0, np.float32)
+        self._commit: Commit | None = None
+        self._residual: Floats | None = None
+        self._carry_digest = ""
 
     # Global state
 
-    def install(self, epoch: int, shards: Sequence[Shard], inner_step: int | None = None) -> None:
+    def install(self, epoch: int, shards: Sequence[Shard], inner_step: int | None = None, carry: bool = False) -> None:
         """Start `epoch` from a global state given as shards that cover [0, P) exactly, in any order.
 
-        Work that was not committed is discarded, and the inner optimiser's moments start from zero, so that all that
-        follows depends on the manifest, `inner_step` and the passes alone: an auditor or a joiner can do the same.
-        A joiner passes the run's `inner_step` to enter the learning-rate schedule where the others are.
+        Without `carry`, work that was not committed is discarded, and the inner optimiser's moments start from zero, so
+        that all that follows depends on the manifest, `inner_step` and the passes alone: an auditor or a joiner can do
+        the same. A joiner passes the run's `inner_step` to enter the learning-rate schedule where the others are.
+
+        With `carry`, and if this runner held epoch - 1 and committed in it, the passes since the commit stay: the local
+        weights become the new global ones plus `feedback.rebase`'s carry, and moments, pending gradient and the
+        `batches` since the commit stay as they are. All that follows then depends on the manifest, on what
+        `carry_digest` names, and on the passes. An auditor needs either these vectors, or the passes back to the last
+        state without a carry, with the place of each commit and each install among them. A carry that makes weights
+        infinite is discarded, as is the work of a runner that did not commit.
 
         Raises:
             BadPayload: a gap, an overlap, or a malformed shard; the old state then stays.
         """
         weights, momentum = state.unpack_state(shards, self.parameters)
+        commit, self._commit = self._commit, None
+        if commit is not None and epoch > self.epoch:
+            self._residual = commit.residual
+        rebased = None
+        if carry and commit is not None and epoch == self.epoch + 1:
+            rebased = feedback.rebase(weights, commit, self._weights.cpu().numpy())
         self._global, self._momentum, self.epoch = weights, momentum, epoch
-        with torch.no_grad():
-            self._weights.copy_(torch.from_numpy(weights))
         if inner_step is not None:
             self.inner_step = inner_step
+        # Graphs of the old weights must not be used: see the law above.
+        self._graphs.clear()
+        self._load(weights if rebased is None else rebased[0])
+        if commit is not None and rebased is not None:
+            self.batches -= commit.batches
+            self._carry_digest = self._digest_carry(rebased[1])
+            return
+        self._carry_digest = ""
         self.batches = 0
         self._adam.reset()
         self._discard_gradient()
-        self._graphs.clear()
+
+    def carry_digest(self) -> str:
+        """Digest of what the last `install` carried over; "" if nothing.
+
+        blake3 of four float32 vectors [P] and four int64, little-endian: carry, Adam's first and second moment, pending
+        gradient; Adam's steps, passes in the pending gradient, `batches`, `inner_step`.
+        """
+        return self._carry_digest
 
     def installed(self) -> tuple[bytes, bytes]:
         """The installed global weights and momentum as fp32 blobs of the whole stage."""
@@ -169,18 +200,30 @@ class StageRunner:
     def pseudo_gradient(self, shards: int) -> list[bytes]:
         """Global minus local weights as `shards` blobs, cut by `shard_bounds`; first finishes a started inner step.
 
+        The codecs int8 and topk add what earlier epochs left (`feedback`). What this one leaves counts from the next
+        later epoch on, so that who asks again before another pass gets the same bytes. The weights are remembered for
+        an `install` that carries over what is trained from here on.
+
         Raises:
-            BadPayload: a value is not finite after rounding.
+            BadPayload: a value is not finite after rounding; all is then as it was.
         """
         self._require_installed()
+        undo = self._copy() if self._pending else None
         if self._pending:
             self._inner_step()
-        delta = np.subtract(self._global, self._weights.cpu().numpy())
-        kind = self.spec.train.delta_codec
-        return [allreduce.encode_delta(delta[lo:hi], kind) for lo, hi in shard_bounds(self.parameters, shards)]
+        weights = self._weights.cpu().numpy()
+        bounds = shard_bounds(self.parameters, shards)
+        try:
+            blobs, residual = feedback.publish(self.spec.train, self._global, weights, self._residual, bounds)
+        except BadPayload:
+            if undo is not None:
+                self._restore(undo)
+            raise
+        self._commit = Commit(weights.copy(), self.batches, residual)
+        return blobs
 
-    def reduce(self, lo: int, hi: int, contributions: Sequence[tuple[int, bytes]]) -> state.ReducedShard:
-        """New global weights and momentum of the slice [lo, hi), as fp32 blobs.
+    def reduce(self, lo: int, hi: int, contributions: Sequence[tuple[int, bytes]]) -> ReducedShard:
+        """Mean of the slice [lo, hi), and the global weights and momentum that follow from it.
 
         Args:
             lo: first index of the shard in the flat vector.
@@ -188,26 +231,52 @@ class StageRunner:
             contributions: (verified backward passes, pseudo-gradient blob), sorted by hotkey; order changes the bits.
 
         Raises:
-            BadPayload: a slice outside the stage, or as `allreduce.reduce_shard`.
+            BadPayload: a slice outside the stage, or as `state.reduce_blobs`.
         """
-        self._require_installed()
-        if not 0 <= lo < hi <= self.parameters:
-            raise BadPayload(f"reduce: [{lo}, {hi}) is no slice of the {self.parameters} parameters")
-        weights, momentum = self._global[lo:hi], self._momentum[lo:hi]
+        weights, momentum = self._slice(lo, hi)
         return state.reduce_blobs(self.spec.train, self.epoch, weights, momentum, contributions)
 
     def step(self, lo: int, hi: int, mean: bytes) -> tuple[bytes, bytes]:
-        """New global weights and momentum of the slice [lo, hi), from its mean."""
-        self._require_installed()
-        if not 0 <= lo < hi <= self.parameters:
-            raise BadPayload(f"step: [{lo}, {hi}) is no slice of the {self.parameters} parameters")
-        return state.step_blobs(self.spec.train, self.epoch, self._global[lo:hi], self._momentum[lo:hi], mean)
+        """New global weights and momentum of the slice [lo, hi) from a published mean, as fp32 blobs.
+
+        Raises:
+            BadPayload: a slice outside the stage, or as `state.step_blobs`.
+        """
+        weights, momentum = self._slice(lo, hi)
+        return state.step_blobs(self.spec.train, self.epoch, weights, momentum, mean)
 
     # Inside
 
     def _require_installed(self) -> None:
         if self.epoch < 0:
             raise RuntimeError(f"stage {self.stage} has no state yet; call install first")
+
+    def _slice(self, lo: int, hi: int) -> tuple[Floats, Floats]:
+        self._require_installed()
+        if not 0 <= lo < hi <= self.parameters:
+            raise BadPayload(f"reduce: [{lo}, {hi}) is no slice of the {self.parameters} parameters")
+        return self._global[lo:hi], self._momentum[lo:hi]
+
+    def _load(self, weights: Floats) -> None:
+        with torch.no_grad():
+            self._weights.copy_(torch.from_numpy(weights))
+
+    def _digest_carry(self, carry: Floats) -> str:
+        vectors = [carry, *(t.cpu().numpy() for t in (*self._adam.moments, self._gradient))]
+        numbers = struct.pack("<4q", self._adam.steps, self._pending, self.batches, self.inner_step)
+        return codec.digest(*(vector.astype("<f4", copy=False) for vector in vectors), numbers)
+
+    def _copy(self) -> tuple[list[Tensor], tuple[int, int, int]]:
+        """All that an inner step changes, in the host's memory."""
+        tensors = (self._weights, self._gradient, *self._adam.moments)
+        counters = (self._adam.steps, self._pending, self.inner_step)
+        return [tensor.detach().to("cpu", copy=True) for tensor in tensors], counters
+
+    @torch.no_grad()
+    def _restore(self, kept: tuple[list[Tensor], tuple[int, int, int]]) -> None:
+        for tensor, old in zip((self._weights, self._gradient, *self._adam.moments), kept[0], strict=True):
+            tensor.copy_(old)
+        self._adam.steps, self._pending, self.inner_step = kept[1]
 
     def _autocast(self) -> AbstractContextManager[object]:
         # Matrices in bfloat16 where the hardware is made for it; master weights and the boundary stay float32.

@@ -17,7 +17,7 @@ Shard = tuple[int, int, bytes, bytes]
 
 
 class ReducedShard(NamedTuple):
-    """What a reducer publishes: the mean, and what the outer step makes of it."""
+    """What a reducer makes of one shard: the mean as it is published, and the fp32 blobs that follow from it."""
 
     mean: bytes
     weights: bytes
@@ -53,8 +53,8 @@ def unpack_state(shards: Sequence[Shard], size: int) -> tuple[Floats, Floats]:
     for lo, hi, weights_blob, momentum_blob in sorted(shards, key=lambda shard: shard[:2]):
         if lo != at or not lo <= hi <= size:
             raise BadPayload(f"install: shard [{lo}, {hi}) does not continue at {at} of {size}")
-        weights[lo:hi] = codec.decode(weights_blob, (hi - lo,), "fp32", f"weights [{lo}, {hi})")
-        momentum[lo:hi] = codec.decode(momentum_blob, (hi - lo,), "fp32", f"momentum [{lo}, {hi})")
+        codec.decode(weights_blob, (hi - lo,), "fp32", f"weights [{lo}, {hi})", weights[lo:hi])
+        codec.decode(momentum_blob, (hi - lo,), "fp32", f"momentum [{lo}, {hi})", momentum[lo:hi])
         at = hi
     if at != size:
         raise BadPayload(f"install: shards end at {at} of {size}")
@@ -63,27 +63,33 @@ def unpack_state(shards: Sequence[Shard], size: int) -> tuple[Floats, Floats]:
 
 def state_digest(weights: Floats, momentum: Floats) -> str:
     """blake3 of the weights' and momentum's little-endian float32 bytes, one after the other."""
-    return codec.digest(weights.astype("<f4", copy=False).tobytes() + momentum.astype("<f4", copy=False).tobytes())
+    return codec.digest(weights.astype("<f4", copy=False), momentum.astype("<f4", copy=False))
 
 
 def reduce_blobs(
     train: TrainSpec, epoch: int, weights: Floats, momentum: Floats, contributions: Sequence[tuple[int, bytes]]
 ) -> ReducedShard:
-    """The outer step of `epoch` on one shard, from pseudo-gradient blobs to fp32 blobs of new weights and momentum.
+    """Mean and outer step of `epoch` on one shard, from pseudo-gradient blobs.
+
+    The step uses the mean as it is after encoding, so that `step_blobs` of the published mean gives the same bits.
 
     Raises:
-        BadPayload: a malformed contribution, or as `allreduce.reduce_shard`.
+        BadPayload: a malformed contribution, or as `allreduce.mean` and `allreduce.outer_step`.
     """
     deltas = [
-        (count, allreduce.decode_delta(blob, weights.size, train.delta_codec, index))
+        (count, allreduce.decode_delta(blob, weights.size, train, index))
         for index, (count, blob) in enumerate(contributions)
     ]
-    mu = outer_momentum(train, epoch)
-    mean = codec.encode(allreduce.weighted_mean(deltas, weights.size), "fp32", "mean")
-    return ReducedShard(mean, *pack_state(*allreduce.reduce_shard(weights, momentum, deltas, train.outer_lr, mu)))
+    mean = allreduce.encode_mean(allreduce.mean(deltas, weights.size, train.delta_clip, train.delta_trim), train)
+    return ReducedShard(mean, *step_blobs(train, epoch, weights, momentum, mean))
 
 
 def step_blobs(train: TrainSpec, epoch: int, weights: Floats, momentum: Floats, mean: bytes) -> tuple[bytes, bytes]:
-    """The outer step of `epoch` on one shard from the mean alone."""
-    given = [(1, codec.decode(mean, weights.shape, "fp32", "mean"))]
-    return pack_state(*allreduce.reduce_shard(weights, momentum, given, train.outer_lr, outer_momentum(train, epoch)))
+    """The outer step of `epoch` on one shard with a published mean: fp32 blobs of new weights and new momentum.
+
+    Raises:
+        BadPayload: a malformed mean, or a result that is not finite.
+    """
+    values = allreduce.decode_mean(mean, weights.size, train)
+    mu = outer_momentum(train, epoch)
+    return pack_state(*allreduce.outer_step(weights, momentum, values, train.outer_lr, mu))

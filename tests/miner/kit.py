@@ -22,7 +22,7 @@ from iota_subnet.wire.tickets import Ticket, encode
 from template.wallet import verify
 from tests.validator.kit import NOW, hotkey, signer, small_spec
 
-SPEC = small_spec(train={"activation_codec": "fp32", "delta_codec": "fp32"})
+SPEC = small_spec(train={"activation_codec": "fp32", "delta_codec": "fp32", "mean_codec": "fp32"})
 T = TypeVar("T")
 
 

@@ -171,7 +171,10 @@ def test_an_epoch_ends_with_bit_identical_replicas() -> None:
         contributions = [(count, blobs[index]) for count, blobs in committed]
         twins = {r.reduce(lo, hi, contributions) for r in replicas}
         assert len(twins) == 1
-        merged.append((lo, hi, *twins.pop()))
+        shard = twins.pop()
+        # Who has only the mean makes the same of it.
+        assert replicas[0].step(lo, hi, shard.mean) == (shard.weights, shard.momentum)
+        merged.append((lo, hi, shard.weights, shard.momentum))
     for r in replicas:
         r.install(1, merged[::-1])
         assert (r.epoch, r.batches) == (1, 0)
@@ -248,6 +251,18 @@ def test_reduce_wants_a_slice_of_the_stage() -> None:
     with pytest.raises(BadPayload, match="contribution 1"):
         good = codec.encode(np.zeros(5, np.float32), "fp32")
         runner.reduce(0, 5, [(1, good), (1, good[:-1])])
+
+
+def test_step_wants_a_slice_of_the_stage_and_a_mean_of_its_size() -> None:
+    runner = started(small_spec(mean_codec="fp32"), 0)
+    good = codec.encode(np.zeros(5, np.float32), "fp32")
+    assert codec.decode(runner.step(0, 5, good)[0], (5,), "fp32").shape == (5,)
+    for lo, hi in [(-1, 4), (5, 5), (runner.parameters, runner.parameters + 5)]:
+        with pytest.raises(BadPayload, match="no slice"):
+            runner.step(lo, hi, good)
+    for bad in (good[:-1], good + b"\0", b"", codec.encode(np.zeros(5, np.float32), "bf16")):
+        with pytest.raises(BadPayload, match="mean: expected"):
+            runner.step(0, 5, bad)
 
 
 def test_bad_payloads_leave_no_trace() -> None:
