@@ -24,7 +24,7 @@ def run(seed: int, options: argparse.Namespace, overlap: bool) -> dict[str, Any]
             sys.executable, "-m", "iota_subnet.cli", "localnet", "--no-ui", "--run-dir", f"{folder}/run",
             "--json", f"{folder}/summary.json", "--seed", str(seed), "--miners", str(options.miners),
             "--stages", str(options.stages), "--epochs", str(options.epochs), "--batches", str(options.batches),
-            *(["--overlap"] if overlap else []),
+            "--graphs", str(options.graphs), *(["--overlap"] if overlap else []),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
         if done.returncode:
@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--stages", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batches", type=int, default=120)
+    parser.add_argument("--graphs", type=int, default=4, help="enough that miners are not idle in TRAIN (default 4)")
     parser.add_argument("--json", type=Path, help="also write the rows here")
     options = parser.parse_args()
     with_it: list[dict[str, Any]] = []

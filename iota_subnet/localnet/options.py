@@ -15,6 +15,9 @@ from iota_subnet.spec import PRESETS, DataSpec, RunSpec, SpecError, SwarmSpec
 from iota_subnet.train.data import DataError, Feed
 from template.errors import BadSettings
 
+#: More on their way would train faster and worse: each microbatch makes the gradients of the others older.
+GRAPHS = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -36,6 +39,7 @@ class Options:
     block_time: float
     svg: Path | None
     overlap: bool = False
+    graphs: int = GRAPHS
 
     def spec(self) -> RunSpec:
         """The run that these options describe. Raises BadSettings."""
@@ -48,8 +52,7 @@ class Options:
             epoch_batches=self.batches,
             start_miners=self.miners,
             start_s=30.0,
-            # More on their way would train faster and worse: each microbatch makes the gradients of the others older.
-            live_per_replica=2,
+            live_per_replica=self.graphs,
             overlap=self.overlap,
             max_blob_bytes=blob_limit(model),
         )
@@ -74,6 +77,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=int, default=4, metavar="E", help="epochs to train before the run ends (default 4)")
     add("--batches", type=int, default=200, metavar="B", help="microbatches per epoch (default 200)")
     add("--overlap", action="store_true", help="go on training while an epoch is merged")
+    add(
+        "--graphs",
+        type=int,
+        default=GRAPHS,
+        metavar="G",
+        help=f"microbatches on their way per replica (default {GRAPHS}); more leave fewer miners idle and make "
+        "gradients older",
+    )
     add("--preset", choices=sorted(PRESETS), default="tiny", help="size of the model (default tiny)")
     add("--data", default="stdlib", help="stdlib (default), text:GLOB, or hf:NAME, streamed by the datasets package")
     add("--seed", type=int, default=0, help="seed of first weights, data order and stage choice (default 0)")
@@ -125,7 +136,7 @@ def parse(raw: argparse.Namespace) -> Options:
     """Check what argparse cannot. Raises BadSettings."""
     if raw.miners < raw.stages:
         raise BadSettings(f"--miners {raw.miners}: at least one miner per stage is needed; use --miners {raw.stages}")
-    for name in ("miners", "stages", "epochs", "batches"):
+    for name in ("miners", "stages", "epochs", "batches", "graphs"):
         if getattr(raw, name) < 1:
             raise BadSettings(f"--{name} must be at least 1")
     if not 0.01 <= raw.block_time <= 60:
@@ -135,7 +146,7 @@ def parse(raw: argparse.Namespace) -> Options:
     faults += [Fault.chain_away(text) for text in raw.chain_away]
     return Options(
         raw.miners, raw.stages, raw.epochs, raw.batches, raw.preset, raw.data, raw.seed, tuple(faults),
-        _link(raw), raw.json, not raw.no_ui, raw.run_dir, raw.keep, raw.block_time, raw.svg, raw.overlap,
+        _link(raw), raw.json, not raw.no_ui, raw.run_dir, raw.keep, raw.block_time, raw.svg, raw.overlap, raw.graphs,
     )  # fmt: skip
 
 
