@@ -10,9 +10,8 @@ from __future__ import annotations
 from math import fsum
 from operator import itemgetter
 
-from iota_subnet.core import assignment, routing
+from iota_subnet.core import assignment, lapses
 from iota_subnet.core.actions import Action
-from iota_subnet.core.facts import NOBODY
 from iota_subnet.core.speed import rate
 from iota_subnet.core.state import Miner, Phase, RunState
 
@@ -29,7 +28,7 @@ STEP = 1.01
 
 def move(state: RunState, miner: Miner, stage: int) -> list[Action]:
     """Give a miner a seat in another stage. Its process goes on: what it has published can still be fetched."""
-    actions = routing.release(state, miner)
+    actions = lapses.release(state, miner)
     miner.installed, miner.state_digest, miner.batches, miner.assign_tries = -1, "", 0, 0
     miner.pace = {}
     assignment.take(state, miner, stage)
@@ -101,8 +100,7 @@ def _speeds(state: RunState) -> list[dict[str, float]]:
 def _ready(state: RunState) -> list[list[Miner]]:
     stages: list[list[Miner]] = [[] for _ in state.index.stages]
     for miner in state.miners.values():
-        # Who has just joined has no facts yet: the index keeps none for a miner without a seat.
-        if state.index.facts.get(miner.hotkey, NOBODY).ready and not miner.leaving:
+        if state.ready(miner) and not miner.leaving:
             stages[miner.stage].append(miner)
     return stages
 

@@ -5,10 +5,10 @@ Law: random among those who have room, by how soon they would be done; every cho
 
 from __future__ import annotations
 
-from iota_subnet.core.index import StageIndex
+from iota_subnet.core.cards import StageIndex
 from iota_subnet.core.sampler import NONE, pick
 from iota_subnet.core.speed import ODDS
-from iota_subnet.core.state import Microbatch, Miner, RunState
+from iota_subnet.core.state import Microbatch, RunState
 
 #: One draw in so many is blind to speed: CLASP needs random pathways, and the slow may have become fast.
 EXPLORE = 32
@@ -34,20 +34,18 @@ def window(state: RunState) -> int:
     return most
 
 
-def taker(state: RunState, batch: Microbatch, stage: StageIndex, seed: bytes) -> tuple[Miner, float] | None:
+def taker(state: RunState, batch: Microbatch, stage: StageIndex, seed: bytes) -> tuple[int, float] | None:
     """Draw one of a stage: of those who have room (somebody has), of those who have not tried this step before while
     there are any; and say how likely that was. `seed` is 16 bytes of chance."""
     if not batch.tried:
-        slot, chance = draw(stage, seed)
-        return state.miners[stage.slots[slot]], chance
+        return draw(stage, seed)
     where = state.index.where[batch.id]
     barred = _barred(state, stage, batch.tried.get((where.op, where.stage), []))
     for slot, _ in barred:
         stage.room.put(slot, NONE)
     found = None
     if stage.room.mask:
-        slot, chance = draw(stage, seed)
-        found = state.miners[stage.slots[slot]], chance
+        found = draw(stage, seed)
     for slot, rung in barred:
         stage.room.put(slot, rung)
     return found
@@ -69,6 +67,6 @@ def draw(stage: StageIndex, seed: bytes) -> tuple[int, float]:
 
 def _barred(state: RunState, stage: StageIndex, tried: list[str]) -> list[tuple[int, int]]:
     """Slots and rungs of those who have tried this step before; nobody, when nobody else could take it."""
-    slots = [(state.miners[h].slot, state.index.facts[h]) for h in tried if h in state.index.facts]
-    known = [slot for slot, facts in slots if facts.available and stage is state.index.stages[facts.stage]]
+    cards = [state.index.cards[hotkey] for hotkey in tried if hotkey in state.index.cards]
+    known = [card.slot for card in cards if card.stage is stage and card.facts.available]
     return [(slot, stage.room.at[slot]) for slot in known] if len(known) < stage.available else []

@@ -12,6 +12,7 @@ from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from itertools import chain
+from typing import Any
 
 
 class Due(IntEnum):
@@ -33,9 +34,14 @@ Entry = tuple[float, int, int | str]
 FEW = 1024
 
 
+def _entries(flat: list[Any]) -> Iterator[Entry]:
+    return zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+
+
 class Deadlines:
     """Reminders by the second in which they are due, so that to add one costs the same however many there are. `_near`
-    are those of the seconds that have begun, in order.
+    are those of the seconds that have begun, in order. The others lie flat, three items each: one is added per event,
+    stays for long, and would be one more tuple for Python's collector to look at.
 
     Entries that are not needed any more stay until their time, or until `tidy` says so.
     """
@@ -46,24 +52,24 @@ class Deadlines:
         self._begun = float("-inf")
         self._near: list[Entry] = []
         self._order: list[float] = []
-        self._seconds: dict[float, list[Entry]] = {}
+        self._seconds: dict[float, list[Any]] = {}
         for entry in entries:
             self.add(*entry)
 
     def __len__(self) -> int:
-        return sum(map(len, self._seconds.values()), len(self._near))
+        return len(self._near) + sum(map(len, self._seconds.values())) // 3
 
     def __iter__(self) -> Iterator[Entry]:
-        return chain(self._near, *self._seconds.values())
+        return chain(self._near, *map(_entries, self._seconds.values()))
 
     def add(self, when: float, kind: int, key: int | str) -> None:
         second = when // 1.0
         if second <= self._begun:
             insort(self._near, (when, kind, key))
         elif second in self._seconds:
-            self._seconds[second].append((when, kind, key))
+            self._seconds[second].extend((when, kind, key))
         else:
-            self._seconds[second] = [(when, kind, key)]
+            self._seconds[second] = [when, kind, key]
             heapq.heappush(self._order, second)
 
     def pop(self, now: float) -> list[Entry]:
@@ -71,7 +77,7 @@ class Deadlines:
         near, order = self._near, self._order
         while order and order[0] <= now:
             self._begun = heapq.heappop(order)
-            near += self._seconds.pop(self._begun)
+            near += _entries(self._seconds.pop(self._begun))
             near.sort()
         if not near or near[0][0] > now:
             return []

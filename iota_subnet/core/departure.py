@@ -21,7 +21,7 @@ def needed_for(state: RunState, miner: Miner) -> str:
         return "the merge of this epoch"
     if miner.leases:
         return f"{len(miner.leases)} open leases"
-    held = state.index.held.get(miner.hotkey, 0)
+    held = state.index.held(miner.hotkey)
     if held:
         return f"the backward passes of {held} microbatches, whose graphs it holds"
     unread = _unread(state, miner)

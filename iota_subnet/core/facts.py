@@ -6,7 +6,8 @@ Law: nothing here remembers. The index derives what has changed, its check deriv
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from iota_subnet.core import speed
 from iota_subnet.core.deadlines import Due, Entry
@@ -16,6 +17,7 @@ from iota_subnet.core.sampler import BOUND, NONE
 if TYPE_CHECKING:
     from iota_subnet.core.actions import Op
     from iota_subnet.core.state import Microbatch, Miner, RunState
+    from iota_subnet.spec import SwarmSpec
 
 #: Where a microbatch waits: with the miner that holds its graph, or at a stage, backward (2 k) or forward (2 k + 1).
 Queue = str | int
@@ -28,7 +30,6 @@ class Facts(NamedTuple):
     """
 
     stage: int
-    slot: int
     ready: bool
     keeps: bool
     available: bool
@@ -47,9 +48,15 @@ class Where(NamedTuple):
     stage: int
 
 
-NOBODY = Facts(-1, -1, False, False, False, False, False, False, False)
+NOBODY = Facts(-1, False, False, False, False, False, False, False)
 
 NOWHERE = Where(None, "", "forward", -1)
+
+
+@cache
+def _one(*facts: Any) -> Facts:
+    """The same object for all miners that are alike: there are few kinds, and who looks finds it in a cache."""
+    return Facts(*facts)
 
 
 def facts_of(state: RunState, miner: Miner) -> Facts:
@@ -57,9 +64,8 @@ def facts_of(state: RunState, miner: Miner) -> Facts:
     ready = state.ready(miner)
     rested = ready and state.now >= miner.rest_until
     seated = miner.stage >= 0 and miner.connected
-    return Facts(
+    return _one(
         miner.stage,
-        miner.slot,
         ready,
         rested,
         rested and not miner.leaving,
@@ -70,12 +76,11 @@ def facts_of(state: RunState, miner: Miner) -> Facts:
     )
 
 
-def rung_of(state: RunState, miner: Miner, facts: Facts, held: dict[str, int]) -> int:
+def rung_of(swarm: SwarmSpec, miner: Miner, facts: Facts, held: int) -> int:
     """What one miner may take now, derived: the rung of those who have room, or that it has none for others' work."""
-    swarm = state.spec.swarm
     if not facts.keeps or len(miner.leases) >= swarm.leases_per_miner:
         return NONE
-    return speed.level(miner, held.get(miner.hotkey, 0), swarm.live_per_replica) if facts.available else BOUND
+    return speed.level(miner, held, swarm.live_per_replica) if facts.available else BOUND
 
 
 def room_for_graphs(ready: list[int], keeps: int) -> int:
@@ -96,11 +101,14 @@ def _anywhere(op: Op, stage: int) -> Where:
     return Where(2 * stage + 1, "", op, stage)
 
 
-def where_of(state: RunState, batch: Microbatch) -> Where:
-    """One microbatch, derived. Backward goes to the miner that holds the graph, while that one can take work."""
+def where_of(state: RunState, batch: Microbatch, done: int = 0) -> Where:
+    """One microbatch, derived. Backward goes to the miner that holds the graph, while that one can take work.
+
+    The first `done` of its steps are known to be there.
+    """
     if batch.lease is not None or batch.tokens is None or state.now < batch.rest_until:
         return NOWHERE
-    step = batch.next_step()
+    step = batch.next_step(done)
     assert step is not None
     op, stage = step
     if op != "backward":
@@ -135,8 +143,9 @@ def reminders(state: RunState) -> dict[str, list[Entry]]:
     return {"wakes": wakes, "dues": dues, "seats": seats}
 
 
-def key_of(state: RunState) -> bytes:
-    return digest(state.secret, "route")
+def chance_of(state: RunState) -> blake2b:
+    """What the run's draws begin with; each goes on with a copy."""
+    return blake2b(digest_size=16, key=digest(state.secret, "route"))
 
 
 def held_of(state: RunState) -> dict[str, int]:

@@ -8,47 +8,37 @@ nothing and compares. Nothing depends on the order of changes, so an index that 
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left, insort
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from iota_subnet.core.cards import Card, StageIndex
 from iota_subnet.core.deadlines import Deadlines, Due
 from iota_subnet.core.facts import (
     NOBODY,
     NOWHERE,
     Facts,
-    Queue,
     Where,
+    chance_of,
     facts_of,
     held_of,
-    key_of,
     reminders,
     room_for_graphs,
     rung_of,
     where_of,
 )
-from iota_subnet.core.sampler import NONE, Sampler
+from iota_subnet.core.sampler import NONE, shared
 
 if TYPE_CHECKING:
-    from iota_subnet.core.state import Microbatch, Miner, RunState
-
-
-@dataclass(slots=True)
-class StageIndex:
-    """One stage in numbers. `room` holds the slots of those who may take work, by how soon they would be done."""
-
-    members: int = 0
-    ready: int = 0
-    available: int = 0
-    ahead: int = 0
-    room: Sampler = field(default_factory=Sampler)
-    slots: list[str] = field(default_factory=list)
-    unused: list[int] = field(default_factory=list)
+    from iota_subnet.core.state import RunState
 
 
 @dataclass(slots=True)
 class Index:
     """All of it. `hot` names the queues for which a taker or a step has appeared since `fill` looked last, `keen` the
-    miners that could take what waits for them; `key` is what the run's draws begin with."""
+    miners that could take what waits for them; `chance` is a hash that has taken in the run's key. `queues` are heaps,
+    two for each stage; a microbatch that waits elsewhere by now stays in one until it is looked at."""
 
     stages: list[StageIndex] = field(default_factory=list)
     ready: int = 0
@@ -59,12 +49,10 @@ class Index:
     graphs: int = 0
     empty: list[int] = field(default_factory=list)
     doomed: dict[str, None] = field(default_factory=dict)
-    facts: dict[str, Facts] = field(default_factory=dict)
+    cards: dict[str, Card] = field(default_factory=dict)
     where: dict[int, Where] = field(default_factory=dict)
-    key: bytes = b""
-    queues: dict[Queue, list[int]] = field(default_factory=dict)
-    kept: dict[str, dict[int, None]] = field(default_factory=dict)
-    held: dict[str, int] = field(default_factory=dict)
+    chance: blake2b = field(default_factory=blake2b)
+    queues: list[list[int]] = field(default_factory=list)
     hot: dict[int, None] = field(default_factory=dict)
     keen: dict[str, None] = field(default_factory=dict)
     wakes: Deadlines = field(default_factory=Deadlines)
@@ -91,30 +79,55 @@ class Index:
 
     def hold(self, hotkey: str, count: int) -> None:
         """A miner holds so many more, or fewer, graphs whose backward pass is still to come."""
-        left = self.held.get(hotkey, 0) + count
-        if left:
-            self.held[hotkey] = left
-        else:
-            del self.held[hotkey]
+        card = self.card(hotkey)
+        card.held += count
         self.moved_loads[hotkey] = None
+        self._drop(card)
 
-    def loaded(self, state: RunState, miner: Miner) -> None:
-        """What `load` will lead to, now. Needs no `settle`."""
-        self.moved_loads.pop(miner.hotkey, None)
-        self._reload(state, miner)
+    def loaded(self, state: RunState, card: Card) -> None:
+        """What `load` will lead to, now: the miner goes on the rung where it belongs. Needs no `settle`."""
+        stage, miner = card.stage, card.miner
+        if stage is None or miner is None:
+            return
+        room, slot = stage.room, card.slot
+        rung = rung_of(state.spec.swarm, miner, card.facts, card.held)
+        before = room.at[slot]
+        if rung == before:
+            return
+        room.put(slot, rung)
+        if before == NONE and card.kept:
+            self.keen[card.hotkey] = None
+        if before < 0 <= rung:
+            self._heat(stage.number)
 
-    def placed(self, state: RunState, batch: Microbatch) -> None:
-        """What `batch` will lead to, now."""
-        self._move(batch.id, where_of(state, batch))
+    def place(self, number: int, where: Where) -> None:
+        """Let one microbatch wait elsewhere, or not at all: what `batch` will lead to, now."""
+        before = self.where.get(number, NOWHERE)
+        if where == before:
+            return
+        if before is not NOWHERE:
+            del self.where[number]
+            if before.keeper:
+                self._unkeep(before.keeper, number)
+        queue = where.queue
+        if queue is None:
+            return
+        self.where[number] = where
+        if where.keeper:
+            insort(self.cards[where.keeper].kept, number)
+        if isinstance(queue, str):
+            self.keen[queue] = None
+        else:
+            heapq.heappush(self.queues[queue], number)
+            self.hot[queue] = None
 
     def take(self, batch: int) -> Where:
         """The first of a queue waits there no more: where it did."""
-        where = self._leave(batch)
-        assert where.queue is not None
-        heap = self.queues[where.queue]
-        heapq.heappop(heap)
-        if not heap:
-            del self.queues[where.queue]
+        where = self.where.pop(batch)
+        if where.keeper:
+            self._unkeep(where.keeper, batch)
+        if isinstance(where.queue, int):
+            heapq.heappop(self.queues[where.queue])
         return where
 
     # Asked by the rules
@@ -126,21 +139,15 @@ class Index:
             if self.moved_miners:
                 miners, self.moved_miners = self.moved_miners, {}
                 for hotkey in miners:
-                    miner = state.miners.get(hotkey)
-                    facts = facts_of(state, miner) if miner is not None else NOBODY
-                    before = self.facts.get(hotkey, NOBODY)
-                    if facts != before:
-                        self._change(hotkey, before, facts)
-                    self.moved_loads[hotkey] = None
+                    self._look(state, self.card(hotkey))
             loads, self.moved_loads = self.moved_loads, {}
             for hotkey in loads:
-                miner = state.miners.get(hotkey)
-                if miner is not None:
-                    self._reload(state, miner)
+                if hotkey in self.cards:
+                    self.loaded(state, self.cards[hotkey])
             batches, self.moved_batches = self.moved_batches, {}
             for number in batches:
                 batch = state.batches.get(number)
-                self._move(number, where_of(state, batch) if batch is not None else NOWHERE)
+                self.place(number, where_of(state, batch) if batch is not None else NOWHERE)
 
     def wake(self, now: float) -> None:
         """Rests that are over by now change what their miners and microbatches may do."""
@@ -150,42 +157,60 @@ class Index:
             else:
                 self.moved_batches[int(key)] = None
 
-    def first(self, queue: Queue) -> int | None:
-        """The oldest microbatch that waits in a queue."""
-        heap = self.queues.get(queue)
-        if heap is None:
-            return None
+    def first(self, queue: int) -> int | None:
+        """The oldest microbatch that waits at a stage."""
+        heap = self.queues[queue]
         while heap:
-            number = heap[0]
-            if self.where.get(number, NOWHERE).queue == queue:
-                return number
+            if self.where.get(heap[0], NOWHERE).queue == queue:
+                return heap[0]
             heapq.heappop(heap)
-        del self.queues[queue]
         return None
 
-    def skip(self, queue: Queue) -> None:
+    def home(self, card: Card) -> int | None:
+        """The oldest microbatch that waits for the miner that holds its graph."""
+        for number in card.kept:
+            if self.where[number].queue == card.hotkey:
+                return number
+        return None
+
+    def skip(self, queue: int) -> None:
         """Look past the first of a queue that nobody can serve now; `back` puts it in its place again."""
         heapq.heappop(self.queues[queue])
 
-    def back(self, queue: Queue, numbers: list[int]) -> None:
+    def back(self, queue: int, numbers: list[int]) -> None:
         for number in numbers:
-            heapq.heappush(self.queues.setdefault(queue, []), number)
+            heapq.heappush(self.queues[queue], number)
+
+    def held(self, hotkey: str) -> int:
+        """How many graphs a hotkey holds whose backward pass is still to come."""
+        card = self.cards.get(hotkey)
+        return 0 if card is None else card.held
+
+    def card(self, hotkey: str) -> Card:
+        """The card of a hotkey, a new one if it had none: for who writes on it."""
+        card = self.cards.get(hotkey)
+        if card is None:
+            card = self.cards[hotkey] = Card(hotkey)
+        return card
 
     def seat(self, stage: int) -> int:
         """A slot of a stage that nobody has: the lowest."""
         found = self.stages[stage]
         if found.unused:
             return heapq.heappop(found.unused)
-        found.slots.append("")
+        found.slots.append(None)
         return len(found.slots) - 1
 
     def rebuild(self, state: RunState) -> None:
         """Derive everything from nothing: the run begins, an epoch begins, time was stopped."""
         model = state.spec.model
         fresh = Index(shares=self.shares or tuple(model.flops_share(k) * model.stages for k in range(model.stages)))
-        fresh.key, fresh.keeps = key_of(state), state.spec.swarm.live_per_replica
-        fresh.stages = [StageIndex() for _ in range(model.stages)]
-        fresh.held = held_of(state)
+        fresh.chance, fresh.keeps = chance_of(state), state.spec.swarm.live_per_replica
+        fresh.stages = [StageIndex(number) for number in range(model.stages)]
+        fresh.queues = [[] for _ in range(2 * model.stages)]
+        fresh.cards = {hotkey: Card(hotkey, miner) for hotkey, miner in state.miners.items()}
+        for hotkey, held in held_of(state).items():
+            fresh.card(hotkey).held = held
         fresh.moved_batches = dict.fromkeys(state.batches)
         fresh.moved_miners = dict.fromkeys(state.miners)
         for name, entries in reminders(state).items():
@@ -193,10 +218,10 @@ class Index:
         for miner in state.miners.values():
             if miner.stage >= 0:
                 slots = fresh.stages[miner.stage].slots
-                slots += [""] * (miner.slot + 1 - len(slots))
-                slots[miner.slot] = miner.hotkey
+                slots += [None] * (miner.slot + 1 - len(slots))
+                slots[miner.slot] = fresh.cards[miner.hotkey]
         for stage in fresh.stages:
-            stage.unused = [slot for slot, hotkey in enumerate(stage.slots) if not hotkey]
+            stage.unused = [slot for slot, card in enumerate(stage.slots) if card is None]
         for name in Index.__dataclass_fields__:
             setattr(self, name, getattr(fresh, name))
         self._count()
@@ -211,31 +236,32 @@ class Index:
 
     # Help
 
-    def _reload(self, state: RunState, miner: Miner) -> None:
-        """Put a miner on the rung where it belongs now."""
-        facts = self.facts.get(miner.hotkey, NOBODY)
-        stage, slot = facts[:2]
-        if stage < 0:
-            return
-        room = self.stages[stage].room
-        rung = rung_of(state, miner, facts, self.held)
-        before = room.at[slot]
-        if rung == before:
-            return
-        room.put(slot, rung)
-        if before == NONE and miner.hotkey in self.queues:
-            self.keen[miner.hotkey] = None
-        if before < 0 <= rung:
-            self._heat(stage)
+    def _drop(self, card: Card) -> None:
+        """Who has left, and of whom nothing is there any more, is forgotten."""
+        if card.miner is None and not card.held and not card.kept:
+            del self.cards[card.hotkey]
 
     def _heat(self, stage: int) -> None:
         """What waits at a stage may have a taker now."""
-        for queue in (2 * stage, 2 * stage + 1):
-            if queue in self.queues:
-                self.hot[queue] = None
+        back, on = 2 * stage, 2 * stage + 1
+        if self.queues[back]:
+            self.hot[back] = None
+        if self.queues[on]:
+            self.hot[on] = None
 
-    def _change(self, hotkey: str, before: Facts, facts: Facts) -> None:
+    def _look(self, state: RunState, card: Card) -> None:
+        """Write on a card what the state says of its miner now."""
+        miner = card.miner = state.miners.get(card.hotkey)
+        facts = facts_of(state, miner) if miner is not None else NOBODY
+        if facts != card.facts:
+            self._change(card, facts)
+        self._sit(card, facts.stage, miner.slot if miner is not None else -1)
+        self.moved_loads[card.hotkey] = None
+        self._drop(card)
+
+    def _change(self, card: Card, facts: Facts) -> None:
         """Put one miner's new facts in the place of its old ones: sums, seats, and what waits for it."""
+        before, card.facts = card.facts, facts
         for known, sign in ((before, -1), (facts, 1)):
             if known.stage >= 0:
                 stage = self.stages[known.stage]
@@ -246,65 +272,39 @@ class Index:
             self.ready += sign * known.ready
             self.enough += sign * known.enough
             self.behind += sign * known.behind
-        if (before.stage, before.slot) != (facts.stage, facts.slot):
-            self._reseat(hotkey, before, facts)
         if before.ready != facts.ready or before.stage != facts.stage:
             self._count()
         if (facts.keeps, facts.available, facts.stage) != (before.keeps, before.available, before.stage):
-            self.moved_batches.update(self.kept.get(hotkey, {}))
+            self.moved_batches.update(dict.fromkeys(card.kept))
             if before.stage >= 0:
                 # Who has tried a step gets it again only while nobody else could.
                 self._heat(before.stage)
         if facts.doomed:
-            self.doomed[hotkey] = None
+            self.doomed[card.hotkey] = None
         else:
-            self.doomed.pop(hotkey, None)
-        if facts is NOBODY:
-            del self.facts[hotkey]
-        else:
-            self.facts[hotkey] = facts
+            self.doomed.pop(card.hotkey, None)
 
     def _count(self) -> None:
         self.thinnest = min(stage.ready for stage in self.stages)
         self.graphs = room_for_graphs([stage.ready for stage in self.stages], self.keeps)
         self.empty = [number for number, stage in enumerate(self.stages) if not stage.ready]
 
-    def _reseat(self, hotkey: str, before: Facts, facts: Facts) -> None:
-        if before.stage >= 0:
-            old = self.stages[before.stage]
-            old.room.put(before.slot, NONE)
-            if old.slots[before.slot] == hotkey:
-                old.slots[before.slot] = ""
-                heapq.heappush(old.unused, before.slot)
-        if facts.stage >= 0:
-            stage = self.stages[facts.stage]
-            stage.slots[facts.slot] = hotkey
-            stage.room.put(facts.slot, NONE)
-
-    def _leave(self, number: int) -> Where:
-        """A microbatch waits no more; where it did."""
-        before = self.where.pop(number, NOWHERE)
-        if before.keeper:
-            kept = self.kept[before.keeper]
-            del kept[number]
-            if not kept:
-                del self.kept[before.keeper]
-        return before
-
-    def _move(self, number: int, where: Where) -> None:
-        """Let one microbatch wait elsewhere, or not at all."""
-        before = self.where.get(number, NOWHERE)
-        if where == before:
+    def _sit(self, card: Card, number: int, slot: int) -> None:
+        old, stage = card.stage, self.stages[number] if number >= 0 else None
+        if old is stage and card.slot == slot:
             return
-        if before is not NOWHERE:
-            self._leave(number)
-        if where.queue is None:
-            return
-        if where.keeper:
-            self.kept.setdefault(where.keeper, {})[number] = None
-        self.where[number] = where
-        heapq.heappush(self.queues.setdefault(where.queue, []), number)
-        if isinstance(where.queue, str):
-            self.keen[where.queue] = None
-        else:
-            self.hot[where.queue] = None
+        if old is not None:
+            old.room.put(card.slot, NONE)
+            if old.slots[card.slot] is card:
+                old.slots[card.slot] = None
+                heapq.heappush(old.unused, card.slot)
+        card.stage, card.slot = stage, shared(slot)
+        if stage is not None:
+            stage.slots[slot] = card
+            stage.room.put(slot, NONE)
+
+    def _unkeep(self, hotkey: str, number: int) -> None:
+        """A microbatch does not wait any more for the pass that needs this miner's graph."""
+        card = self.cards[hotkey]
+        del card.kept[bisect_left(card.kept, number)]
+        self._drop(card)

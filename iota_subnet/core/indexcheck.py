@@ -8,9 +8,9 @@ from iota_subnet.core.deadlines import Deadlines, Due
 from iota_subnet.core.facts import (
     NOBODY,
     Facts,
+    chance_of,
     facts_of,
     held_of,
-    key_of,
     reminders,
     room_for_graphs,
     rung_of,
@@ -29,14 +29,9 @@ def wrong(state: RunState) -> str:
     if index.moved_miners or index.moved_batches or index.moved_loads:
         return "the index has not looked at what has changed"
     facts = {hotkey: facts_of(state, miner) for hotkey, miner in state.miners.items()}
-    facts = {hotkey: fact for hotkey, fact in facts.items() if fact != NOBODY}
     where = {number: where_of(state, batch) for number, batch in state.batches.items()}
     where = {number: place for number, place in where.items() if place.queue is not None}
     ready = [sum(fact.ready and fact.stage == number for fact in facts.values()) for number in range(len(index.stages))]
-    kept: dict[str, dict[int, None]] = {}
-    for number, place in where.items():
-        if place.keeper:
-            kept.setdefault(place.keeper, {})[number] = None
     truth: dict[str, object] = {
         "ready": sum(ready),
         "enough": sum(fact.enough for fact in facts.values()),
@@ -45,17 +40,38 @@ def wrong(state: RunState) -> str:
         "graphs": room_for_graphs(ready, state.spec.swarm.live_per_replica),
         "empty": [number for number, count in enumerate(ready) if not count],
         "doomed": {hotkey: None for hotkey, fact in facts.items() if fact.doomed},
-        "facts": facts,
         "where": where,
-        "kept": kept,
-        "held": held_of(state),
-        "key": key_of(state),
     }
     for name, derived in truth.items():
         said = getattr(index, name)
         if said != derived:
             return f"the index says {name} {said}, the state {derived}"
-    return _wrong_stages(state, facts) or _wrong_reminders(state) or _wrong_queues(index)
+    if index.chance.digest() != chance_of(state).digest():
+        return "the index draws by another key than the state's"
+    return _wrong_cards(state, facts) or _wrong_stages(state, facts) or _wrong_reminders(state) or _wrong_queues(index)
+
+
+def _wrong_cards(state: RunState, facts: dict[str, Facts]) -> str:
+    index = state.index
+    held, kept = held_of(state), dict[str, list[int]]()
+    for number in sorted(index.where):
+        keeper = index.where[number].keeper
+        if keeper:
+            kept.setdefault(keeper, []).append(number)
+    if index.cards.keys() != facts.keys() | held.keys() | kept.keys():
+        return f"the index has cards of {sorted(index.cards)}, the state of {sorted({*facts, *held, *kept})}"
+    for hotkey, card in index.cards.items():
+        if card.hotkey != hotkey or card.miner is not state.miners.get(hotkey):
+            return f"the card of {hotkey} is that of another miner"
+        fact = facts.get(hotkey, NOBODY)
+        slot = card.miner.slot if card.miner is not None else -1
+        if card.stage is not (index.stages[fact.stage] if fact.stage >= 0 else None) or card.slot != slot:
+            return f"the card of {hotkey} has it elsewhere than in seat {slot} of stage {fact.stage}"
+        said = {"facts": card.facts, "held": card.held, "kept": card.kept}
+        derived = {"facts": fact, "held": held.get(hotkey, 0), "kept": kept.get(hotkey, [])}
+        if said != derived:
+            return f"the card of {hotkey} says {said}, the state {derived}"
+    return ""
 
 
 def _wrong_stages(state: RunState, facts: dict[str, Facts]) -> str:
@@ -65,14 +81,19 @@ def _wrong_stages(state: RunState, facts: dict[str, Facts]) -> str:
         if fact.stage >= 0:
             members[fact.stage].append((hotkey, fact))
     for number, (stage, seated) in enumerate(zip(index.stages, members, strict=True)):
-        said = (stage.members, stage.ready, stage.available, stage.ahead)
+        said = (stage.number, stage.members, stage.ready, stage.available, stage.ahead)
         known = [f for _, f in seated]
-        derived = len(known), sum(f.ready for f in known), sum(f.available for f in known), sum(f.ahead for f in known)
-        if said != derived:
-            return f"the index says members, ready, available, ahead {said} in stage {number}, the state {derived}"
-        if {slot: hotkey for slot, hotkey in enumerate(stage.slots) if hotkey} != {f.slot: h for h, f in seated}:
+        counts = len(known), sum(f.ready for f in known), sum(f.available for f in known), sum(f.ahead for f in known)
+        if said != (number, *counts):
+            return f"the index says {said} of members, ready, available, ahead in stage {number}, the state {counts}"
+        seats = {slot: card for slot, card in enumerate(stage.slots) if card is not None}
+        if seats != {state.miners[h].slot: index.cards[h] for h, _ in seated}:
             return f"the index knows other seats of stage {number} than the state"
-        rungs = {f.slot: rung_of(state, state.miners[h], f, index.held) for h, f in seated}
+        if sorted(stage.unused) != [slot for slot, card in enumerate(stage.slots) if card is None]:
+            return f"the index knows other free seats of stage {number} than the state"
+        swarm = state.spec.swarm
+        miners = [(state.miners[h], f, index.cards[h].held) for h, f in seated]
+        rungs = {miner.slot: rung_of(swarm, miner, f, held) for miner, f, held in miners}
         if {slot: rung for slot, rung in enumerate(stage.room.at) if rung != NONE} != {
             slot: rung for slot, rung in rungs.items() if rung != NONE
         } or stage.room.wrong():
@@ -90,7 +111,6 @@ def _wrong_reminders(state: RunState) -> str:
 
 def _wrong_queues(index: Index) -> str:
     for number, where in index.where.items():
-        assert where.queue is not None
-        if number not in index.queues.get(where.queue, ()):
+        if isinstance(where.queue, int) and number not in index.queues[where.queue]:
             return f"microbatch {number} waits in no queue"
     return ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import fsum, isclose
 
 from iota_subnet.core.indexcheck import wrong
+from iota_subnet.core.lapses import MAX_ATTEMPTS, MAX_EXPIRED
 from iota_subnet.core.recompute import AUDIT
-from iota_subnet.core.routing import MAX_ATTEMPTS, MAX_EXPIRED
 from iota_subnet.core.sampler import NONE
 from iota_subnet.core.state import Phase, RunState, Shard, StageMerge
 from iota_subnet.spec import shard_bounds
@@ -117,7 +117,10 @@ def _work_lies_idle(state: RunState) -> None:
     if not state.working:
         return
     index = state.index
-    free = [[stage.slots[slot] for slot, rung in enumerate(stage.room.at) if rung >= 0] for stage in index.stages]
+    free = [
+        [card.hotkey for card, rung in zip(stage.slots, stage.room.at, strict=False) if card is not None and rung >= 0]
+        for stage in index.stages
+    ]
     for number, where in index.where.items():
         step = state.batches[number].next_step()
         assert step is not None

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from iota_subnet.core import admission, assignment, departure, merge, phases, recompute, routing, safety, trust
+from iota_subnet.core import (
+    admission,
+    assignment,
+    departure,
+    flow,
+    lapses,
+    merge,
+    phases,
+    recompute,
+    routing,
+    safety,
+    trust,
+)
 from iota_subnet.core.actions import Action, Evaluate, PublishScores, Refuse
 from iota_subnet.core.deadlines import Due
 from iota_subnet.core.events import (
@@ -47,7 +59,9 @@ class Orchestrator:
     def handle(self, event: Event) -> list[Action]:
         """Take one event, change the state, say what to do. Time never runs backwards: `at` is clamped."""
         state = self.state
-        before, state.now = state.now, max(state.now, event.at)
+        before = state.now
+        if event.at > before:
+            state.now = event.at
         if isinstance(event, ValidatorRestarted):
             self._stop_clocks(state.now - before)
         state.index.wake(state.now)
@@ -60,10 +74,10 @@ class Orchestrator:
     def _dispatch(self, event: Event) -> list[Action]:
         state = self.state
         match event:
-            case BatchPublished():
-                return routing.published(state, event)
             case LeaseFinished():
                 return routing.finished(state, event)
+            case BatchPublished():
+                return flow.published(state, event)
             case RunStarted():
                 return self._run_started(event)
             case ValidatorRestarted():
@@ -88,7 +102,7 @@ class Orchestrator:
             case StageInstalled():
                 return self._installed(event)
             case LeaseFailed():
-                return routing.failed(state, event)
+                return lapses.failed(state, event)
             case ShardsCommitted():
                 return merge.committed(state, event)
             case ShardFetched():
@@ -128,7 +142,7 @@ class Orchestrator:
             # All have to find it again at once, maybe at another address.
             self._away(miner, max(RESTART_S, state.spec.swarm.reconnect_s))
         # The feed, the auditor and the chain writer are new too; whatever they still owed is asked for again.
-        actions: list[Action] = [routing.ask(state, batch) for batch in state.batches.values()]
+        actions: list[Action] = [flow.ask(state, batch) for batch in state.batches.values()]
         if state.manifests:
             actions += safety.ask(state)
         for report in [report for report in state.reports if report.scores][-1:]:
@@ -246,7 +260,7 @@ class Orchestrator:
         miner = state.miners.get(hotkey)
         if miner is None:
             return []
-        actions = routing.release(state, miner)
+        actions = lapses.release(state, miner)
         del state.miners[hotkey]
         state.index.miner(hotkey)
         return actions + merge.release(state, miner)
@@ -258,13 +272,13 @@ class Orchestrator:
     def _tick(self) -> list[Action]:
         state = self.state
         index = state.index
-        actions = routing.expire(state) + safety.retry(state)
+        actions = lapses.expire(state) + safety.retry(state)
         for when, kind, key in index.seats.pop(state.now):
             actions += self._due(Due(kind), str(key), when)
         index.settle(state)
         for hotkey in sorted(index.doomed):
             miner = state.miners[hotkey]
-            actions += self._unseat(hotkey, assignment.given_up(state, miner) or routing.given_up(miner))
+            actions += self._unseat(hotkey, assignment.given_up(state, miner) or lapses.given_up(miner))
         for hotkey, reason in trust.judge(state).items():
             actions += self._unseat(hotkey, reason)
         index.tidy(state)

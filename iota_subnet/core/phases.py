@@ -5,7 +5,7 @@ Law: a phase has a deadline, a quorum and a reason for waiting that a person can
 
 from __future__ import annotations
 
-from iota_subnet.core import assignment, balance, merge, recompute, routing, safety, scoring
+from iota_subnet.core import assignment, balance, flow, merge, recompute, safety, scoring
 from iota_subnet.core.actions import Action, PublishScores, SetPhase
 from iota_subnet.core.draw import commitment, salt
 from iota_subnet.core.state import EpochReport, Miner, Phase, RunState
@@ -89,7 +89,7 @@ def _train(state: RunState) -> list[Action]:
     state.waiting_for = f"a miner for stage {', '.join(map(str, empty))}" if empty else "miners train"
     actions = _help(state, empty) if empty else []
     if not state.draining:
-        full = routing.full(state)
+        full = flow.full(state)
         if not full and state.now < state.deadline:
             return actions
         if state.reports[-1].microbatches == 0 and not full:

@@ -18,6 +18,15 @@ RUNGS = 128
 NONE, BOUND = -1, -2
 
 
+_SHARED = tuple(range(1 << 12))
+
+
+def shared(slot: int) -> int:
+    """The same number, as one object for all stages: a bisection looks at several of them, and each miner's own would
+    lie somewhere else in memory."""
+    return _SHARED[slot] if 0 <= slot < len(_SHARED) else slot
+
+
 class Sampler:
     """`at` is the rung of each slot, `rungs` the slots of each rung, bit r of `mask` says that rung r has some."""
 
@@ -41,15 +50,17 @@ class Sampler:
         if before >= 0:
             slots = self.rungs[before]
             del slots[bisect_left(slots, slot)]
-            self.filled -= 1
             if not slots:
                 self.mask ^= 1 << before
+            if rung < 0:
+                self.filled -= 1
         if rung >= 0:
             slots = self.rungs[rung]
             if not slots:
                 self.mask ^= 1 << rung
             insort(slots, slot)
-            self.filled += 1
+            if before < 0:
+                self.filled += 1
 
     def any(self, number: int) -> int:
         """One of those on a rung, all alike: `number` is in [0, filled)."""

@@ -44,7 +44,8 @@ PER = 1_000_000
 
 def service(state: RunState, miner: Miner, lease: Lease) -> float:
     """Seconds that a lease has kept its miner until now."""
-    return max(0.0, state.now - max(lease.opened_at, miner.last_receipt_at))
+    began = miner.last_receipt_at if miner.last_receipt_at > lease.opened_at else lease.opened_at
+    return state.now - began if state.now > began else 0.0
 
 
 def timed(state: RunState, miner: Miner, lease: Lease) -> None:
@@ -52,11 +53,11 @@ def timed(state: RunState, miner: Miner, lease: Lease) -> None:
 
     While an epoch drains nothing overlaps: a time says more of the line then, and counts only if there is no other.
     """
-    known = miner.pace.get(lease.op)
+    pace, known = miner.pace, miner.pace.get(lease.op)
     if known is None:
-        miner.pace[lease.op] = service(state, miner, lease)
+        pace[lease.op] = service(state, miner, lease)
     elif not state.draining:
-        miner.pace[lease.op] = known + NEWEST * (service(state, miner, lease) - known)
+        pace[lease.op] = known + NEWEST * (service(state, miner, lease) - known)
     miner.last_receipt_at = state.now
 
 
@@ -79,7 +80,9 @@ def patience(state: RunState, miner: Miner, op: Op) -> float:
         other = state.leases[lease].op
         pace += miner.pace[op] if other == op else expected(miner, other)
     seconds = (swarm.hedge_drain if state.draining else swarm.hedge) * pace
-    return min(swarm.lease_s, max(swarm.lease_min_s, seconds))
+    if seconds < swarm.lease_min_s:
+        seconds = swarm.lease_min_s
+    return seconds if seconds < swarm.lease_s else swarm.lease_s
 
 
 def overran(state: RunState, miner: Miner, lease: Lease) -> None:

@@ -98,19 +98,27 @@ class Microbatch:
     chances: dict[int, float] = field(default_factory=dict)
     propensity: tuple[float, ...] = ()
 
-    def next_step(self) -> tuple[Op, int] | None:
-        """The one thing to do next, derived from what is there: clear an output and its maker's step comes back."""
-        tail = len(self.gradient) - 1
-        stage = 0
-        for output in self.forward:
-            if output is None and stage < tail:
-                return "forward", stage
-            stage += 1
-        for output in reversed(self.gradient):
-            stage -= 1
-            if output is None:
+    def next_step(self, done: int = 0) -> tuple[Op, int] | None:
+        """The one thing to do next, derived from what is there: clear an output and its maker's step comes back.
+
+        Who knows that the first `done` steps are there saves looking at them all.
+        """
+        forward, gradient = self.forward, self.gradient
+        tail = len(gradient) - 1
+        while done < tail:
+            if forward[done] is None:
+                return "forward", done
+            done += 1
+        stage = 2 * tail - done
+        while stage >= 0:
+            if gradient[stage] is None:
                 return ("loss" if stage == tail else "backward"), stage
+            stage -= 1
         return None
+
+    def steps_until(self, op: Op, stage: int) -> int:
+        """How many steps there are up to this one and with it."""
+        return stage + 1 if op == "forward" else 2 * len(self.gradient) - 1 - stage
 
     def holders(self) -> list[str]:
         """Who holds a graph of this microbatch, whose backward pass is still to come."""
@@ -336,8 +344,9 @@ class RunState:
         """Whether a miner may be given work now: it holds the epoch's state or, where work goes on, the next one."""
         if not miner.connected or miner.stage < 0:
             return False
-        ahead = miner.installed == self.epoch + 1 and self.phase is Phase.INSTALL and self.overlaps
-        return ahead or miner.installed == self.epoch
+        if miner.installed == self.epoch:
+            return True
+        return miner.installed == self.epoch + 1 and self.phase is Phase.INSTALL and self.overlaps
 
     def hopeless(self, miner: Miner) -> bool:
         """Whether its seat goes to somebody else at the next tick."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any, Protocol
 
-from iota_subnet.core import assignment, balance, draw, merge, phases, recompute, routing, safety, scoring
+from iota_subnet.core import assignment, balance, draw, flow, lapses, merge, phases, recompute, routing, safety, scoring
 from iota_subnet.core.actions import Action
 from iota_subnet.core.events import LeaseFinished, ShardRecomputed, StageInstalled
 from iota_subnet.core.orchestrator import Orchestrator
@@ -71,18 +71,18 @@ def seeds_needed(bug: Callable[[Patch], None], most: int, miners: int = 8, stage
 
 
 def credit_twice(patch: Patch) -> None:
-    right = routing._retire
+    right = flow.retire
 
     def wrong(state: RunState, batch: Microbatch) -> list[Action]:
         actions = right(state, batch)
         state.volume[batch.path[0]] += 0.5
         return actions
 
-    patch.setattr(routing, "_retire", wrong)
+    patch.setattr(flow, "retire", wrong)
 
 
 def leases_never_expire(patch: Patch) -> None:
-    patch.setattr(routing, "expire", lambda state: [])
+    patch.setattr(lapses, "expire", lambda state: [])
 
 
 def twins_are_not_compared(patch: Patch) -> None:
@@ -97,14 +97,14 @@ def twins_are_not_compared(patch: Patch) -> None:
 
 
 def dropped_in_silence(patch: Patch) -> None:
-    right = routing._failed
+    right = lapses.lapse
 
     def wrong(state: RunState, lease: Lease) -> list[Action]:
         actions = right(state, lease)
         state.batches.pop(lease.batch, None)
         return actions
 
-    patch.setattr(routing, "_failed", wrong)
+    patch.setattr(lapses, "lapse", wrong)
 
 
 def coverage_gap(patch: Patch) -> None:
@@ -158,7 +158,7 @@ def chance_from_outside(patch: Patch) -> None:
 
 def no_rest_after_failure(patch: Patch) -> None:
     # As the core was first written: an instant failure is given again in the same instant.
-    patch.setattr(routing, "_rest", lambda state, failures: 0.0)
+    patch.setattr(lapses, "_rest", lambda state, failures: 0.0)
 
 
 def the_auditor_is_asked_once(patch: Patch) -> None:
@@ -166,16 +166,16 @@ def the_auditor_is_asked_once(patch: Patch) -> None:
 
 
 def the_feed_is_asked_once(patch: Patch) -> None:
-    right = routing.expire
+    right = lapses.expire
 
     def wrong(state: RunState) -> list[Action]:
         return [action for action in right(state) if type(action).__name__ != "PublishBatch"]
 
-    patch.setattr(routing, "expire", wrong)
+    patch.setattr(lapses, "expire", wrong)
 
 
 def the_gone_keep_their_leases(patch: Patch) -> None:
-    patch.setattr(routing, "release", lambda state, miner: [])
+    patch.setattr(lapses, "release", lambda state, miner: [])
 
 
 def receipts_count_for_ever(patch: Patch) -> None:
@@ -216,7 +216,7 @@ def everybody_sits_in_front(patch: Patch) -> None:
 
 
 def lost_inputs_are_not_made_again(patch: Patch) -> None:
-    patch.setattr(routing, "_unmake", lambda state, batch, lease, digest: [])
+    patch.setattr(lapses, "_unmake", lambda state, batch, lease, digest: [])
 
 
 def nobody_is_told_why(patch: Patch) -> None:

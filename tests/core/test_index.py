@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iota_subnet.core.cards import Card
 from iota_subnet.core.deadlines import FEW, Deadlines, Due
 from iota_subnet.core.events import MinerLeft
 from iota_subnet.core.index import Index
 from iota_subnet.core.indexcheck import wrong
 from iota_subnet.core.invariants import Broken, check
 from iota_subnet.core.sampler import BOUND, NONE, RUNGS, Sampler, pick
-from iota_subnet.core.state import RunState
+from iota_subnet.core.state import Output, RunState
 
 from .bench import Bench
 
@@ -116,11 +117,32 @@ def forget_wait(index: Index) -> None:
 
 
 def forget_queue(index: Index) -> None:
-    index.queues.clear()
+    for queue in index.queues:
+        queue.clear()
 
 
 def forget_graph(index: Index) -> None:
-    index.held.clear()
+    next(card for card in index.cards.values() if card.held).held -= 1
+
+
+def forget_seat(index: Index) -> None:
+    index.cards["m0"].slot += 1
+
+
+def forget_who(index: Index) -> None:
+    index.cards["m0"].miner = index.cards["m1"].miner
+
+
+def forget_kept(index: Index) -> None:
+    index.cards["m0"].kept.append(7)
+
+
+def forget_the_gone(index: Index) -> None:
+    index.cards["gone"] = Card("gone")
+
+
+def forget_unused(index: Index) -> None:
+    index.stages[0].unused.append(0)
 
 
 def forget_deadline(index: Index) -> None:
@@ -142,6 +164,11 @@ def forget_touch(index: Index) -> None:
         forget_wait,
         forget_queue,
         forget_graph,
+        forget_seat,
+        forget_who,
+        forget_kept,
+        forget_the_gone,
+        forget_unused,
         forget_deadline,
         forget_touch,
     ],
@@ -154,6 +181,29 @@ def test_an_index_that_says_something_else_than_the_state_is_noticed(bend: Calla
     assert wrong(bench.state)
     with pytest.raises(Broken):
         check(bench.state)
+
+
+def test_who_has_left_is_remembered_while_its_graphs_are() -> None:
+    bench = busy()
+    batch = next(iter(bench.state.batches.values()))
+    made = batch.forward[0]
+    assert made is not None
+    bench.send(MinerLeft(at=bench.now, hotkey=made.hotkey))
+    assert bench.state.index.cards[made.hotkey].miner is None and bench.state.index.held(made.hotkey) == 1
+    bench.train()
+    assert made.hotkey not in bench.state.index.cards
+
+
+def test_what_comes_after_the_first_steps_is_what_comes_next() -> None:
+    bench = Bench(stages=4, seats=1)
+    batch = bench.state.batches[0]
+    for _ in range(2 * 4 - 1):
+        step = batch.next_step()
+        assert step is not None
+        done = batch.steps_until(*step)
+        assert all(batch.next_step(there) == step for there in range(done))
+        (batch.forward if step[0] == "forward" else batch.gradient)[step[1]] = Output("m0", None)
+    assert batch.next_step() is None and done == 2 * 4 - 1
 
 
 def test_a_miner_changed_behind_the_indexs_back_is_noticed() -> None:

@@ -3,7 +3,7 @@ from math import nan
 
 import pytest
 
-from iota_subnet.core import routing
+from iota_subnet.core import lapses
 from iota_subnet.core.actions import Forget, ForgetBatch, GiveLease, PublishBatch, Refuse, WithdrawLease
 from iota_subnet.core.events import BatchPublished, LeaseFailed, LeaseFinished, MinerLeft
 from iota_subnet.core.state import Phase
@@ -219,7 +219,7 @@ def test_a_missing_input_is_not_the_readers_strike() -> None:
 
 
 def test_what_fails_for_ever_is_counted_as_lost_and_forgotten_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "MAX_ATTEMPTS", 3)
+    monkeypatch.setattr(lapses, "MAX_ATTEMPTS", 3)
     bench, lease = one_batch(stages=2, seats=1)
     head = lease.hotkey
     lease = step(bench, lease)
@@ -259,7 +259,7 @@ def test_more_is_opened_while_too_few_replicas_have_enough() -> None:
 
 
 def test_late_leases_are_remembered_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "MAX_EXPIRED", 3)
+    monkeypatch.setattr(lapses, "MAX_EXPIRED", 3)
     bench = Bench(stages=1, seats=4)
     for _ in range(4):
         bench.publish()

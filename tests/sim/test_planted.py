@@ -30,10 +30,10 @@ def test_a_planted_bug_is_found(bug: Callable[[Patch], None]) -> None:
 
 
 def test_what_is_planted_is_taken_out_again() -> None:
-    from iota_subnet.core import routing
+    from iota_subnet.core import lapses
 
-    before = routing.expire
-    with planted(lambda patch: patch.setattr(routing, "expire", lambda state: [])):
-        assert routing.expire is not before
-    assert routing.expire is before
+    before = lapses.expire
+    with planted(lambda patch: patch.setattr(lapses, "expire", lambda state: [])):
+        assert lapses.expire is not before
+    assert lapses.expire is before
     assert seeds_needed(lambda patch: None, most=5) == (0, "")

@@ -1,6 +1,6 @@
 """Plans as files, and smaller plans from larger ones."""
 
-from iota_subnet.core import routing
+from iota_subnet.core import lapses
 from iota_subnet.sim import planfile
 from iota_subnet.sim.plans import Incident, Plan, Trait
 from iota_subnet.sim.planted import planted
@@ -43,7 +43,7 @@ def test_a_planted_bug_shrinks_to_the_fault_that_shows_it() -> None:
     swarm = {"reconnect_s": 2.0, "lease_min_s": 6.0}
     plan = Plan(26, stages=2, miners=6, storm_s=20.0, incidents=incidents, swarm=swarm)
     assert not play(plan).violation
-    with planted(lambda patch: patch.setattr(routing, "release", lambda state, miner: [])):
+    with planted(lambda patch: patch.setattr(lapses, "release", lambda state, miner: [])):
         smallest, tries = shrink(plan, lambda p: bool(play(p).violation), most=120)
         assert play(smallest).violation
     assert {incident.what for incident in smallest.incidents} <= {"crash"} and tries <= 120

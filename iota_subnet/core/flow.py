@@ -1,0 +1,97 @@
+"""Microbatches from their opening to their retirement.
+
+Law: whatever is opened is retired and paid once, or counted as lost; all who worked on it are told when it is over.
+"""
+
+from __future__ import annotations
+
+from math import fsum
+
+from iota_subnet.core import choice
+from iota_subnet.core.actions import Action, Forget, ForgetBatch, PublishBatch
+from iota_subnet.core.clasp import Sample
+from iota_subnet.core.deadlines import Due
+from iota_subnet.core.events import BatchPublished
+from iota_subnet.core.speed import NEWEST
+from iota_subnet.core.state import Microbatch, Phase, RunState
+
+
+def open_more(state: RunState) -> list[Action]:
+    """As many microbatches as the window has room for, unless the epoch has enough or drains."""
+    actions: list[Action] = []
+    index = state.index
+    index.settle(state)
+    if state.draining or len(state.batches) >= index.graphs:
+        return actions
+    limit = choice.window(state)
+    stages = state.spec.model.stages
+    while len(state.batches) < limit and not full(state):
+        batch = Microbatch(state.next_batch, state.epoch, state.now, [None] * stages, [None] * stages)
+        state.next_batch += 1
+        state.opened += 1
+        state.opened_total += 1
+        state.batches[batch.id] = batch
+        actions.append(ask(state, batch))
+    return actions
+
+
+def full(state: RunState) -> bool:
+    """Whether the epoch has enough: `epoch_batches` were opened, and a quorum of replicas counts in the merge.
+
+    Past `epoch_batches` more is opened while the quorum is short, or many replicas would share too little for ever.
+    """
+    swarm = state.spec.swarm
+    if state.opened < swarm.epoch_batches:
+        return False
+    index = state.index
+    return index.ready > 0 and index.enough >= swarm.quorum * index.ready
+
+
+def published(state: RunState, event: BatchPublished) -> list[Action]:
+    """The feed has a microbatch ready."""
+    batch = state.batches.get(event.batch)
+    if batch is not None and batch.tokens is None:
+        batch.tokens = event.tokens
+        state.index.batch(batch.id)
+    return []
+
+
+def ask(state: RunState, batch: Microbatch) -> PublishBatch:
+    """Have the feed publish, and remember to ask again."""
+    batch.asked_at = state.now
+    state.index.dues.add(state.now + state.spec.swarm.lease_s, Due.TOKENS, batch.id)
+    return PublishBatch(batch.id)
+
+
+def retire(state: RunState, batch: Microbatch) -> list[Action]:
+    """Every reader has confirmed its writer by now: credit all passes of this microbatch, once."""
+    stages = state.spec.model.stages
+    for stage in range(stages):
+        whole = state.index.shares[stage]
+        backward = batch.gradient[stage]
+        assert backward is not None
+        forward = batch.forward[stage] if stage < stages - 1 else backward
+        assert forward is not None
+        for output, share in ((forward, 1 / 3), (backward, 2 / 3)):
+            state.volume[output.hotkey] = state.volume.get(output.hotkey, 0.0) + whole * share
+            if output.blob is not None:
+                state.bytes_activations += output.blob.nbytes
+    state.samples.append(Sample(batch.path, fsum(batch.losses) / len(batch.losses), batch.propensity))
+    if state.phase is Phase.INSTALL:
+        # The epoch has been scored: what is done from here on is the next one's.
+        state.early += 1
+    else:
+        state.reports[-1].microbatches += 1
+    age = state.now - batch.opened_at
+    state.age = state.age + NEWEST * (age - state.age) if state.age else age
+    return forget(state, batch)
+
+
+def forget(state: RunState, batch: Microbatch) -> list[Action]:
+    """Whoever ever worked on it may hold a graph or a blob of it, also where another's output was taken."""
+    del state.batches[batch.id]
+    state.index.batch(batch.id)
+    for hotkey in batch.holders():
+        state.index.hold(hotkey, -1)
+    hands = [Forget(hotkey, batch.id) for hotkey in batch.hands if hotkey in state.miners]
+    return [*hands, ForgetBatch(batch.id)]
