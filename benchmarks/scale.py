@@ -176,7 +176,8 @@ def collected(miners: int, seconds: float, events: int, collector: str) -> dict[
 
 
 def measure(miners: int, seconds: float, events: int) -> dict[str, float]:
-    """One size: joining, a warm-up of one round of leases, then up to `events` events or `seconds` of wall time."""
+    """One size: joining, a warm-up until half as many microbatches have retired as are on their way, so that all kinds
+    of events come as often as they will; then up to `events` events or `seconds` of wall time."""
     driver = Driver(miners)
     driver.begin()
     limit = time.perf_counter() + 4 * seconds
@@ -185,10 +186,11 @@ def measure(miners: int, seconds: float, events: int) -> dict[str, float]:
     joining = list(driver.spent)
     if driver.core.state.phase is not Phase.TRAIN:
         raise SystemExit(f"{miners} miners: no TRAIN after {4 * seconds:.0f} s and {len(joining)} events")
-    warm = driver.now + 10.0
-    limit = time.perf_counter() + seconds
-    while driver.now < warm and time.perf_counter() < limit:
+    state = driver.core.state
+    limit = time.perf_counter() + 4 * seconds
+    while 2 * state.reports[-1].microbatches < len(state.batches) and time.perf_counter() < limit:
         driver.step()
+    retired = state.reports[-1].microbatches
     driver.timings.clear()
     driver.spent.clear()
     limit = time.perf_counter() + seconds
@@ -208,6 +210,7 @@ def measure(miners: int, seconds: float, events: int) -> dict[str, float]:
         "max_ms": wall[-1] / 1e6,
         "full_ms": full * 1e3,
         "join_us_per_event": sum(joining) / len(joining) / 1e3,
+        "retired": state.reports[-1].microbatches - retired,
         "live_batches": len(driver.core.state.batches),
         "open_leases": len(driver.core.state.leases),
         "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
