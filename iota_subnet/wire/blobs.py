@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from iota_subnet.wire.digests import digest_of, is_digest
-from iota_subnet.wire.fetch import Attempt, BlobFetcher, FetchFailed, Kind
+from iota_subnet.wire.fetch import Attempt, BlobFetcher, FetchFailed
 from iota_subnet.wire.server import BlobServer, CannotListen, PortInUse
+from iota_subnet.wire.source import Kind
 from iota_subnet.wire.store import BlobStore, DirStore, MemoryStore, NotStored, StoreFull
 
 __all__ = [

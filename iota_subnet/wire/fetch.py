@@ -8,28 +8,24 @@ failure says who is to blame. URLs come from strangers: only http(s), no redirec
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
-from blake3 import blake3
 
 from iota_subnet.spec import BlobRef
 from iota_subnet.wire.backoff import Backoff, Jitter
 from iota_subnet.wire.digests import is_digest
+from iota_subnet.wire.plain import Cut, NotPlain, Plain, Silent, is_plain
 from iota_subnet.wire.resolve import PublicResolver, is_private_literal
+from iota_subnet.wire.source import Fault, Intake, Kind, Source, judge
 from iota_subnet.wire.stats import ByteCounter
 from iota_subnet.wire.store import BlobStore
-
-#: unreachable: no connection, cut, or busy. refused: it will not give it to us, or the reference is no good.
-#: missing: it does not have it. corrupt: it gave other bytes. too_big: it gave or declared more than `nbytes`, or
-#: `nbytes` is above our limit. timeout: bytes came too slowly or not at all.
-Kind = Literal["unreachable", "refused", "missing", "corrupt", "too_big", "timeout"]
 
 #: The kind reported when URLs failed differently: proofs of a lie first, then definite answers, then silence.
 _GRAVEST: tuple[Kind, ...] = ("corrupt", "too_big", "refused", "missing", "timeout", "unreachable")
@@ -59,61 +55,6 @@ class FetchFailed(Exception):
         self.reason = reason
         self.kind = kind
         self.attempts = tuple(attempts)
-
-
-class _Fault(Exception):
-    """Why one try failed."""
-
-    def __init__(self, kind: Kind, reason: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.kind = kind
-        self.reason = reason
-        self.retry_after_s = retry_after_s
-
-
-#: A chunk below this many bytes is copied to its neighbours: a drip of single bytes must not become a million objects.
-_SMALL_BYTES = 4096
-
-
-class _Source:
-    """One URL and what it gave so far. Bytes of two URLs are never mixed: a wrong digest has one author."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.restart()
-
-    def restart(self) -> None:
-        self.got = 0
-        self._parts: list[bytes] = []
-        self._drip = bytearray()
-        self._hasher = blake3()
-
-    def take(self, chunk: bytes, nbytes: int) -> None:
-        if self.got + len(chunk) > nbytes:
-            self.restart()
-            raise _Fault("too_big", f"sent more than the {nbytes} bytes of the reference")
-        self.got += len(chunk)
-        self._hasher.update(chunk)
-        if len(chunk) < _SMALL_BYTES:
-            self._drip += chunk
-        else:
-            self._settle()
-            self._parts.append(chunk)
-
-    def finish(self, ref: BlobRef) -> bytes:
-        got, digest = self.got, self._hasher.hexdigest()
-        self._settle()
-        parts = self._parts
-        self.restart()
-        if got != ref.nbytes or digest != ref.digest:
-            raise _Fault("corrupt", f"{got} of {ref.nbytes} bytes, with another digest")
-        # One copy, into memory of the right size; a single part is not even copied.
-        return b"".join(parts)
-
-    def _settle(self) -> None:
-        if self._drip:
-            self._parts.append(bytes(self._drip))
-            self._drip.clear()
 
 
 class BlobFetcher:
@@ -159,6 +100,7 @@ class BlobFetcher:
         self._sleep = sleep
         self._on_fault = on_fault
         self._slots = asyncio.Semaphore(max_concurrent)
+        self._plain = Plain(connect_s, try_s, max_concurrent)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> BlobFetcher:
@@ -171,6 +113,7 @@ class BlobFetcher:
 
     async def close(self) -> None:
         """Close the connections. The fetcher may be used again afterwards."""
+        self._plain.close()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -203,14 +146,14 @@ class BlobFetcher:
             return await asyncio.to_thread(self._store.get, digest)
         return self._store.get(digest)
 
-    def _sources(self, ref: BlobRef) -> list[_Source]:
+    def _sources(self, ref: BlobRef) -> list[Source]:
         if not ref.urls:
             raise FetchFailed(ref.digest, "the reference has no URL", "missing")
         if len(ref.urls) > MAX_URLS:
             raise FetchFailed(ref.digest, f"the reference has more than {MAX_URLS} URLs", "refused")
-        return [_Source(url) for url in ref.urls]
+        return [Source(url, ref.nbytes) for url in ref.urls]
 
-    async def _download(self, ref: BlobRef, sources: list[_Source], ticket: str, label: str) -> bytes:
+    async def _download(self, ref: BlobRef, sources: list[Source], ticket: str, label: str) -> bytes:
         """Round after round over the URLs that may still give it; FetchFailed when none is left, or no time."""
         now = asyncio.get_running_loop().time
         more_s = ref.nbytes / self._min_bytes_s
@@ -229,7 +172,7 @@ class BlobFetcher:
                     break
                 try:
                     return await self._try(ref, source, ticket, label, min(self._try_s + more_s, left_s))
-                except _Fault as fault:
+                except Fault as fault:
                     attempt = Attempt(source.url, fault.kind, fault.reason)
                     hint_s = max(hint_s, min(fault.retry_after_s, self._backoff.max_s))
                 attempts.append(attempt)
@@ -242,50 +185,57 @@ class BlobFetcher:
         worst = min(attempts, key=lambda attempt: _GRAVEST.index(attempt.kind))
         raise FetchFailed(ref.digest, f"{worst.reason} ({_host(worst.url)})", worst.kind, attempts)
 
-    async def _try(self, ref: BlobRef, source: _Source, ticket: str, label: str, limit_s: float) -> bytes:
-        """One request of one URL within `limit_s` seconds; every failure is a _Fault."""
+    async def _try(self, ref: BlobRef, source: Source, ticket: str, label: str, limit_s: float) -> bytes:
+        """One request of one URL within `limit_s` seconds; every failure is a Fault."""
         try:
             return await asyncio.wait_for(self._request(ref, source, ticket, label), limit_s)
         except aiohttp.ConnectionTimeoutError:
-            raise _Fault("unreachable", f"no connection within {self._connect_s} s") from None
-        except aiohttp.SocketTimeoutError:
-            raise _Fault("timeout", f"nothing for {self._try_s:.3g} s, {source.got} bytes so far") from None
+            raise Fault("unreachable", f"no connection within {self._connect_s} s") from None
+        except (aiohttp.SocketTimeoutError, Silent):
+            raise Fault("timeout", f"nothing for {self._try_s:.3g} s, {source.got} bytes so far") from None
         except asyncio.TimeoutError:
-            raise _Fault("timeout", f"not done within {limit_s:.3g} s, {source.got} bytes so far") from None
-        except aiohttp.ClientPayloadError:
-            raise _Fault("unreachable", f"cut after {source.got} of {ref.nbytes} bytes") from None
+            raise Fault("timeout", f"not done within {limit_s:.3g} s, {source.got} bytes so far") from None
+        except (aiohttp.ClientPayloadError, Cut):
+            raise Fault("unreachable", f"cut after {source.got} of {ref.nbytes} bytes") from None
         except (aiohttp.ClientResponseError, aiohttp.InvalidURL, ValueError) as error:
-            raise _Fault("refused", f"no usable answer: {type(error).__name__}") from None
+            raise Fault("refused", f"no usable answer: {type(error).__name__}") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise _Fault("unreachable", f"{type(error).__name__}: {error}"[:200]) from None
+            raise Fault("unreachable", f"{type(error).__name__}: {error}"[:200]) from None
 
-    async def _request(self, ref: BlobRef, source: _Source, ticket: str, label: str) -> bytes:
+    async def _request(self, ref: BlobRef, source: Source, ticket: str, label: str) -> bytes:
         parts = self._check_url(source.url)
         headers = {"Accept-Encoding": "identity"}
         if ticket and parts.path.endswith(f"/v1/blobs/{ref.digest}"):
             headers["Authorization"] = f"Ticket {ticket}"
         if source.got:
             headers["Range"] = f"bytes={source.got}-"
+        count = functools.partial(self.bytes_in.add, label)
+        if is_plain(parts, ticket):
+            try:
+                await self._plain.get(parts, headers, Intake(source, ref, count))
+                return source.finish(ref.digest)
+            except NotPlain:
+                pass
         async with self._client().get(source.url, headers=headers, allow_redirects=False) as response:
-            _judge(response, source, ref)
+            judge(response.status, response.headers, response.content_length, source, ref)
             try:
                 async for chunk in response.content.iter_any():
-                    source.take(chunk, ref.nbytes)
-                    self.bytes_in.add(label, len(chunk))
+                    source.take(chunk)
+                    count(len(chunk))
             except (aiohttp.ClientError, OSError):
                 # All bytes may be here although the connection did not end cleanly.
                 if source.got != ref.nbytes:
                     raise
-        return source.finish(ref)
+        return source.finish(ref.digest)
 
     def _check_url(self, url: str) -> SplitResult:
         if len(url) > MAX_URL_CHARS:
-            raise _Fault("refused", f"a URL of more than {MAX_URL_CHARS} characters")
+            raise Fault("refused", f"a URL of more than {MAX_URL_CHARS} characters")
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
-            raise _Fault("refused", "only http(s) URLs with a host and without a password are fetched")
+            raise Fault("refused", "only http(s) URLs with a host and without a password are fetched")
         if self._public_only and is_private_literal(parts.hostname):
-            raise _Fault("refused", "the URL names an address of a private network")
+            raise Fault("refused", "the URL names an address of a private network")
         return parts
 
     def _client(self) -> aiohttp.ClientSession:
@@ -300,38 +250,6 @@ class BlobFetcher:
                 read_bufsize=1 << 18,
             )
         return self._session
-
-
-def _judge(response: aiohttp.ClientResponse, source: _Source, ref: BlobRef) -> None:
-    """Whether the body that follows can be (the rest of) the blob; else a _Fault. Nothing of the body was read yet."""
-    status = response.status
-    if status in (429, 503):
-        hint = response.headers.get("Retry-After", "")
-        raise _Fault("unreachable", f"busy ({status})", float(hint) if hint.isdecimal() and len(hint) < 6 else 0.0)
-    if status >= 500:
-        raise _Fault("unreachable", f"the server failed ({status})")
-    if status in (404, 410):
-        raise _Fault("missing", f"it does not have the blob ({status})")
-    if 300 <= status < 400:
-        raise _Fault("refused", f"redirects are not followed ({status})")
-    if status == 416 and source.got:
-        source.restart()
-        raise _Fault("unreachable", "it would not go on where it was cut (416)")
-    if status not in (200, 206) or (status == 206 and not source.got):
-        raise _Fault("refused", f"it refused ({status})")
-    if status == 200:
-        source.restart()
-    else:
-        expected = f"bytes {source.got}-{ref.nbytes - 1}/{ref.nbytes}"
-        if response.headers.get("Content-Range", "") != expected:
-            source.restart()
-            raise _Fault("corrupt", "it went on with another range than the one asked for")
-    declared = response.content_length
-    wanted = ref.nbytes - source.got
-    if declared is not None and declared > wanted:
-        raise _Fault("too_big", f"declares {declared} bytes where {wanted} are due")
-    if declared is not None and declared < wanted:
-        raise _Fault("corrupt", f"declares {declared} bytes where {wanted} are due")
 
 
 def _host(url: str) -> str:

@@ -22,6 +22,7 @@ from aiohttp import web
 
 from iota_subnet.spec import BlobRef
 from iota_subnet.wire.digests import is_digest
+from iota_subnet.wire.outflow import Outflow, read
 from iota_subnet.wire.signing import Clock, Verifier
 from iota_subnet.wire.stats import ByteCounter
 from iota_subnet.wire.store import BlobStore
@@ -245,15 +246,16 @@ class BlobServer:
             span = (0, nbytes) if asked is None else parse_range(asked, nbytes)
         except BadRange:
             return refusal(416, "bad_range", Content_Range=f"bytes */{nbytes}")
-        file = self._store.open(digest)
-        if file is None:
+        source = self._store.open(digest) if self._store.on_disk else self._store.get(digest)
+        if source is None:
             return refusal(404, "missing")
         self._active += 1
         try:
-            with file:
-                return await self._stream(request, ticket, file, nbytes, span, partial=asked is not None)
+            return await self._stream(request, ticket, source, nbytes, span, partial=asked is not None)
         finally:
             self._active -= 1
+            if not isinstance(source, bytes):
+                source.close()
 
     @staticmethod
     def _ticket_text(request: web.Request) -> str | None:
@@ -263,9 +265,16 @@ class BlobServer:
         return request.query.get("ticket")
 
     async def _stream(
-        self, request: web.Request, ticket: Ticket, file: BinaryIO, nbytes: int, span: tuple[int, int], *, partial: bool
+        self,
+        request: web.Request,
+        ticket: Ticket,
+        source: bytes | BinaryIO,
+        nbytes: int,
+        span: tuple[int, int],
+        *,
+        partial: bool,
     ) -> web.StreamResponse:
-        """Send bytes [start, stop) of `file`; cuts the connection when the reader stalls or the file is too short."""
+        """Send bytes [start, stop) of `source`; cuts the connection when the reader stalls or a file is too short."""
         start, stop = span
         response = web.StreamResponse(status=206 if partial else 200)
         response.headers["Accept-Ranges"] = "bytes"
@@ -276,21 +285,26 @@ class BlobServer:
         response.content_type = "application/octet-stream"
         response.content_length = stop - start
         await response.prepare(request)
+        out = Outflow(request, response, self._stall_s)
         label = self._label_of(ticket.digest)
-        file.seek(start)
         left = stop - start
-        while left:
-            want = min(left, self._chunk_bytes)
-            chunk = await asyncio.to_thread(file.read, want) if self._store.on_disk else file.read(want)
-            if not chunk:
-                return self._cut(request, response)
-            try:
-                await asyncio.wait_for(response.write(chunk), self._stall_s)
-            except (asyncio.TimeoutError, ConnectionError):
-                # The reader stalls, or has hung up: its own affair, no traceback of ours.
-                return self._cut(request, response)
-            left -= len(chunk)
-            self.bytes_out.add(label, len(chunk))
+        try:
+            while left:
+                at, want = stop - left, min(left, self._chunk_bytes)
+                if isinstance(source, bytes):
+                    chunk = memoryview(source)[at : at + want]
+                else:
+                    chunk = memoryview(await asyncio.to_thread(read, source, at, want))
+                if not chunk:
+                    return self._cut(request, response)
+                await out.send(chunk)
+                left -= len(chunk)
+                self.bytes_out.add(label, len(chunk))
+        except (asyncio.TimeoutError, ConnectionError):
+            # The reader stalls, or has hung up: its own affair, no traceback of ours.
+            return self._cut(request, response)
+        finally:
+            out.close()
         return response
 
     @staticmethod

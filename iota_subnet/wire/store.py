@@ -39,8 +39,11 @@ class BlobStore(Protocol):
 
     on_disk: bool
 
-    def put(self, data: bytes, *, pin: bool = False) -> BlobRef:
-        """Keep `data`; its reference, without URLs. Putting it again makes it the newest. Raises StoreFull."""
+    def put(self, data: bytes, *, pin: bool = False, digest: str = "") -> BlobRef:
+        """Keep `data`; its reference, without URLs. Putting it again makes it the newest. Raises StoreFull.
+
+        `digest` is for who has computed it of these very bytes, as a fetcher has; else it is computed here.
+        """
 
     def get(self, digest: str) -> bytes | None:
         """The blob, or None when it is not held."""
@@ -86,8 +89,8 @@ class _Shelf:
         self._pinned: set[str] = set()
         self._used = 0
 
-    def put(self, data: bytes, *, pin: bool = False) -> BlobRef:
-        digest, nbytes = digest_of(data), len(data)
+    def put(self, data: bytes, *, pin: bool = False, digest: str = "") -> BlobRef:
+        digest, nbytes = digest or digest_of(data), len(data)
         with self._lock:
             if digest in self._sizes and self._intact(digest, nbytes):
                 self._sizes.move_to_end(digest)

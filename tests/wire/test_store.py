@@ -47,6 +47,13 @@ def test_empty_blob_and_views(make: Make) -> None:
     assert store.get(ref.digest) == b"changing"
 
 
+def test_a_name_that_is_known_is_taken(make: Make) -> None:
+    store = make()
+    known = digest_of(b"hello")
+    assert store.put(b"hello", digest=known) == BlobRef(known, 5)
+    assert store.get(known) == b"hello" and store.put(b"hello").digest == known and store.used == 5
+
+
 def test_the_oldest_goes_first_and_a_second_put_makes_new(make: Make) -> None:
     store = make(max_bytes=30)
     a, b, c = (store.put(bytes([i]) * 10).digest for i in range(3))
