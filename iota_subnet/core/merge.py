@@ -1,18 +1,19 @@
 """Butterfly All-Reduce, the deciding half (arXiv 2507.17766, section 5). The arithmetic is in `train/allreduce.py`.
 
 Law: every parameter is covered. Replicas commit to digests first; only then are pairs of reducers drawn, from a salt
-whose commitment was public. Twins must agree to the bit; where they differ, or one is missing, the validator recomputes
-that one shard and its result stands.
+whose commitment was public. Twins must agree to the bit. Whose reducers are gone is given to living replicas, evenly;
+where twins differ, or nobody is left to be one, the validator recomputes that one shard and its result stands.
 """
 
 from __future__ import annotations
 
 from iota_subnet.core import agreement, recompute
 from iota_subnet.core.actions import Action, Duty, FixContributors, Refuse, SendMergePlan
-from iota_subnet.core.draw import choose, salt
+from iota_subnet.core.draw import salt
 from iota_subnet.core.events import Manifest, ShardFetched, ShardReduced, ShardRef, ShardsCommitted
 from iota_subnet.core.pairs import pairs, shards_for
 from iota_subnet.core.recompute import MAX_MISSED, contributions
+from iota_subnet.core.reducers import is_alive, replaced
 from iota_subnet.core.state import Miner, Phase, RunState, Shard, StageMerge
 from iota_subnet.spec import BlobRef, delta_bytes, mean_bytes, shard_bounds
 
@@ -72,8 +73,10 @@ def plan(state: RunState) -> list[Action]:
         drawn = pairs(tuple(merge.commits), merge.shard_count, salt(state.secret, state.epoch), merge.stage)
         merge.shards = [Shard(i, lo, hi, list(drawn[i])) for i, (lo, hi) in enumerate(bounds)]
         merge.left = dict.fromkeys(range(len(merge.shards)))
+        # Before anybody is told, so that all are told once.
+        replaced(state, merge, merge.shards)
         for hotkey in merge.commits:
-            if _alive(state, merge, hotkey):
+            if is_alive(state, merge, hotkey):
                 actions += duties_of(state, merge, hotkey)
         for shard in merge.shards:
             actions += settle(state, merge, shard)
@@ -83,8 +86,10 @@ def plan(state: RunState) -> list[Action]:
 def duties_of(state: RunState, merge: StageMerge, hotkey: str) -> list[Action]:
     """The merge plan of one miner, as often as it asks."""
     mine = [shard for shard in merge.shards if hotkey in shard.reducers and shard.accepted is None]
-    if not mine or not _alive(state, merge, hotkey):
-        return []
+    return _tell(state, merge, hotkey, mine) if mine and is_alive(state, merge, hotkey) else []
+
+
+def _tell(state: RunState, merge: StageMerge, hotkey: str, mine: list[Shard]) -> list[Action]:
     duties = tuple(Duty(s.index, s.lo, s.hi, contributions(merge, s.index)) for s in mine)
     epoch_salt = salt(state.secret, state.epoch)
     actions: list[Action] = [
@@ -102,16 +107,15 @@ def fetched(state: RunState, event: ShardFetched) -> list[Action]:
     if found is None or not _on_duty(state, found, event.hotkey):
         return [Refuse(event.hotkey, f"fetch report of shard {event.shard}", "it is not a duty of yours now")]
     merge, shard = found
-    if shard.contributors is None:
-        before = shard.reports.get(event.hotkey, ())
-        have = tuple(hotkey for hotkey in merge.commits if hotkey in event.have or hotkey in before)
-        shard.reports[event.hotkey] = tuple(sorted(have))
-        late = [hotkey for hotkey in have if hotkey not in before]
-        state.bytes_merge += sum(merge.commits[h][1][shard.index].nbytes for h in late if h != event.hotkey)
-        missed = state.reports[-1].missed
-        where = f"shard {shard.index} of stage {merge.stage}"
-        missed += [f"{where}: {event.hotkey[:8]} lacks {h[:8]}: {why}" for h, why in event.missed if h in merge.commits]
-        del missed[MAX_MISSED:]
+    before = shard.reports.get(event.hotkey, ())
+    have = tuple(hotkey for hotkey in merge.commits if hotkey in event.have or hotkey in before)
+    shard.reports[event.hotkey] = tuple(sorted(have))
+    late = [hotkey for hotkey in have if hotkey not in before]
+    state.bytes_merge += sum(merge.commits[h][1][shard.index].nbytes for h in late if h != event.hotkey)
+    missed = state.reports[-1].missed
+    where = f"shard {shard.index} of stage {merge.stage}"
+    missed += [f"{where}: {event.hotkey[:8]} lacks {h[:8]}: {why}" for h, why in event.missed if h in merge.commits]
+    del missed[MAX_MISSED:]
     return settle(state, merge, shard)
 
 
@@ -138,22 +142,24 @@ def settle(state: RunState, merge: StageMerge, shard: Shard) -> list[Action]:
         merge.left.pop(shard.index, None)
     if shard.accepted is not None or shard.recomputing:
         return []
-    alive = [hotkey for hotkey in shard.reducers if _alive(state, merge, hotkey)]
-    if len(alive) < 2 and not any(hotkey in shard.results for hotkey in alive):
-        replaced = _replace(state, merge, shard, alive)
-        if replaced:
-            return replaced
+    alive = [hotkey for hotkey in shard.reducers if is_alive(state, merge, hotkey)]
+    relet = _relet(state, merge, [shard])
+    if relet:
+        return relet
     if not alive:
         return recompute.ask(state, merge, shard, "no reducer is left")
     if shard.contributors is None:
         if any(hotkey not in shard.reports for hotkey in alive):
             return []
         agreed = tuple(h for h in sorted(merge.commits) if all(h in shard.reports[r] for r in alive))
-        held = sum(any(h in shard.reports[r] for r in alive) for h in merge.commits)
-        if not agreed or len(agreed) < state.spec.swarm.quorum * held:
+        # Who is gone may be in it; but a reducer that came later cannot have its bytes, and is not to blame.
+        here = [hotkey for hotkey in merge.commits if is_alive(state, merge, hotkey)]
+        held = sum(any(h in shard.reports[r] for r in alive) for h in here)
+        if not agreed or sum(h in agreed for h in here) < state.spec.swarm.quorum * held:
             # One reducer alone must not be able to keep others out of the mean by saying that it cannot fetch them.
             return recompute.ask(state, merge, shard, "the reducers hold too few pseudo-gradients in common")
         shard.contributors = agreed
+        shard.told |= dict.fromkeys(alive)
         return [FixContributors(h, merge.stage, state.epoch, shard.index, agreed) for h in alive]
     if any(hotkey not in shard.results for hotkey in alive):
         return []
@@ -169,18 +175,10 @@ def settle(state: RunState, merge: StageMerge, shard: Shard) -> list[Action]:
     return recompute.by_chance(state, merge, shard)
 
 
-def _replace(state: RunState, merge: StageMerge, shard: Shard, alive: list[str]) -> list[Action]:
-    """Put a replica that is not in the pair in the place of a reducer that is gone."""
-    spare = [
-        h
-        for h in sorted(merge.commits)
-        if h not in shard.reducers and _alive(state, merge, h) and state.miners[h].connected
-    ]
-    if not spare:
-        return []
-    taker = choose(spare, salt(state.secret, state.epoch), "replace", merge.stage, shard.index)
-    shard.reducers = [*alive, taker]
-    return duties_of(state, merge, taker)
+def _relet(state: RunState, merge: StageMerge, shards: list[Shard]) -> list[Action]:
+    """Give what reducers that are gone have left to living replicas; each is told once."""
+    taken = replaced(state, merge, shards)
+    return [action for hotkey, mine in taken.items() for action in _tell(state, merge, hotkey, mine)]
 
 
 def overdue(state: RunState) -> list[Action]:
@@ -223,16 +221,22 @@ def release(state: RunState, miner: Miner) -> list[Action]:
             merge.gone[miner.hotkey] = None
         elif miner.hotkey in merge.eligible:
             merge.eligible = tuple(hotkey for hotkey in merge.eligible if hotkey != miner.hotkey)
-        for shard in merge.shards if miner.hotkey in merge.commits else ():
-            if miner.hotkey not in shard.reducers and miner.hotkey not in shard.results:
+        mine = merge.shards if miner.hotkey in merge.commits else []
+        mine = [shard for shard in mine if miner.hotkey in shard.reducers or miner.hotkey in shard.results]
+        for shard in mine:
+            if not _homeless(state, merge, shard):
                 continue
-            if _homeless(state, merge, shard):
-                # Twins agreed and died before anybody had a copy: without this, nobody could ever install the stage.
-                if state.phase is Phase.REDUCE:
-                    shard.accepted = None
-                    merge.left[shard.index] = None
-                shard.missing = shard.accepted is not None
-                actions += recompute.ask(state, merge, shard, "all who held the result are gone")
+            # Twins agreed and died before anybody had a copy: without this, nobody could ever install the stage.
+            if state.phase is Phase.REDUCE:
+                shard.accepted = None
+                merge.left[shard.index] = None
+            if state.phase is Phase.REDUCE and not shard.recomputing:
+                shard.results.clear()
+                continue
+            shard.missing = shard.accepted is not None
+            actions += recompute.ask(state, merge, shard, "all who held the result are gone")
+        actions += _relet(state, merge, mine)
+        for shard in mine:
             actions += settle(state, merge, shard)
     return actions
 
@@ -240,14 +244,21 @@ def release(state: RunState, miner: Miner) -> list[Action]:
 def carries(state: RunState, miner: Miner) -> bool:
     """Whether what a miner has done since its commit is in what it holds after the merge, and so in its next commit."""
     merge = state.merges[miner.stage] if state.overlaps and miner.stage >= 0 else None
-    return merge is not None and miner.hotkey in merge.commits and _alive(state, merge, miner.hotkey)
+    return merge is not None and miner.hotkey in merge.commits and is_alive(state, merge, miner.hotkey)
+
+
+def made_by(state: RunState, miner: Miner) -> list[int]:
+    """Where the shards begin that a miner has reduced itself and need not fetch."""
+    shards = state.merges[miner.stage].shards if state.merges else []
+    made = [(shard, shard.results.get(miner.hotkey)) for shard in shards if shard.accepted is not None]
+    return [s.lo for s, own in made if own is not None and s.accepted is not None and own.digests == s.accepted.digests]
 
 
 def _homeless(state: RunState, merge: StageMerge, shard: Shard) -> bool:
     """Whether an accepted result is nowhere any more: its makers' processes are gone, nobody has installed it, and the
     validator has no copy of it yet."""
     under_way = shard.recomputing and shard.recomputing != recompute.AUDIT
-    if shard.accepted is None or under_way or any(_alive(state, merge, hotkey) for hotkey in shard.results):
+    if shard.accepted is None or under_way or any(is_alive(state, merge, hotkey) for hotkey in shard.results):
         return False
     if state.phase is Phase.REDUCE:
         return True
@@ -257,13 +268,8 @@ def _homeless(state: RunState, merge: StageMerge, shard: Shard) -> bool:
     return not held and state.safe != state.manifests
 
 
-def _alive(state: RunState, merge: StageMerge, hotkey: str) -> bool:
-    """Whether the process that committed is still there, be it briefly away."""
-    return hotkey in state.miners and hotkey not in merge.gone
-
-
 def _on_duty(state: RunState, found: tuple[StageMerge, Shard], hotkey: str) -> bool:
-    return hotkey in found[1].reducers and _alive(state, found[0], hotkey)
+    return hotkey in found[1].reducers and is_alive(state, found[0], hotkey)
 
 
 def _fits(blob: BlobRef, body: int) -> bool:

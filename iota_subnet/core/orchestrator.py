@@ -227,7 +227,8 @@ class Orchestrator:
             return [] if miner.installed == wanted.epoch else assignment.remind(state, miner)
         if miner.installed < event.epoch:
             stepped = bool(wanted.base) and miner.installed == event.epoch - 1
-            state.bytes_merge += sum(_traffic(shard, stepped) for shard in wanted.shards)
+            own = merge.made_by(state, miner)
+            state.bytes_merge += sum(_traffic(shard, stepped) for shard in wanted.shards if shard.lo not in own)
         if miner.installed < event.epoch - 1:
             # Nothing leads from what it held to this: what it did there is not in what it holds now.
             miner.batches = 0

@@ -164,7 +164,8 @@ class Lease:
 
 @dataclass(slots=True)
 class Shard:
-    """One slice of a stage in REDUCE. `reports` says who holds which contributions, `results` what reducers made.
+    """One slice of a stage in REDUCE. `reports` says who holds which contributions, `results` what reducers made,
+    `told` who has ever been told whose contributions count.
 
     `empty_handed` is how often the validator could get no contribution at all; `missing` says that what was accepted
     cannot be had any more and is being made again.
@@ -182,6 +183,7 @@ class Shard:
     empty_handed: int = 0
     accepted: ShardRef | None = None
     missing: bool = False
+    told: dict[str, None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

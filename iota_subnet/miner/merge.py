@@ -141,8 +141,13 @@ class Merger:
     async def _reduce(self, place: Place, duty: PlannedDuty, part_s: float) -> None:
         have = await self._gather(place, duty, part_s)
         counted = await self._future(place)
+        lacks = [hotkey for hotkey in counted if hotkey not in have]
+        if lacks:
+            # The sum of the rest would be called a lie; the validator has been told, and does it.
+            logger.warning("shard {}: {} of {} that count could not be had", place[2], len(lacks), len(counted))
+            return
         # The order of the plan is the order of the sum; a set of contributors has none.
-        given = [(c.weight, have[c.hotkey]) for c in duty.contributions if c.hotkey in counted and c.hotkey in have]
+        given = [(c.weight, have[c.hotkey]) for c in duty.contributions if c.hotkey in counted]
         made, _ = await self._engine.call(lambda runner: runner.reduce(duty.lo, duty.hi, given))
         self._publish(place, made)
 

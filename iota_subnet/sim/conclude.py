@@ -25,6 +25,6 @@ def conclude(world: World) -> None:
             whole = report.coverage[stage] == (1.0 if count else 0.0)
             need(whole or told, f"stage {stage} of epoch {report.epoch} is covered to {report.coverage[stage]}")
     for hotkey, score in state.reports[-1].scores.items():
-        named = any(fault.hotkey == hotkey for fault in state.faults)
+        named = hotkey in world.watch.scored
         need(score >= 0 and not (named and score), f"{hotkey} scores {score}, named: {named}")
     world.replay()

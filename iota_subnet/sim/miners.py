@@ -33,6 +33,7 @@ from iota_subnet.core.events import (
     ShardsCommitted,
     StageInstalled,
 )
+from iota_subnet.core.pairs import pairs
 from iota_subnet.sim.plans import Trait
 from iota_subnet.spec import BlobRef
 
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
 
 #: Where an operation's cost stands in `Plan.costs`.
 COST = {"forward": 0, "loss": 1, "backward": 2}
+
+#: How every lie begins, and those that all of a ring tell.
+LIE = "lie/"
+RING = f"{LIE}ring/"
 
 
 def reduced_digests(base: Manifest, lo: int, hi: int, chosen: tuple[Contribution, ...]) -> tuple[str, str, str]:
@@ -63,6 +68,8 @@ class ScriptedMiner:
         self.connected = False
         self.frozen_until = 0.0
         self.busy_s = 0.0
+        #: Whether it has ever published a lie.
+        self.lied = False
         self.reset()
 
     def reset(self) -> None:
@@ -74,7 +81,8 @@ class ScriptedMiner:
         self.running: dict[int, None] = {}
         self.graphs: dict[int, float] = {}
         self.committed: tuple[int, tuple[BlobRef, ...]] | None = None
-        self.duties: dict[tuple[int, int], tuple[Duty, Manifest]] = {}
+        self.duties: dict[tuple[int, int], tuple[Duty, Manifest, tuple[str, ...]]] = {}
+        self.friends: dict[tuple[int, int], None] = {}
         self.fixed: dict[tuple[int, int], FixContributors] = {}
 
     @property
@@ -285,28 +293,43 @@ class ScriptedMiner:
         if self.manifest is None or self.manifest.stage != action.stage:
             return
         for duty in action.duties:
-            self.duties[action.epoch, duty.shard] = duty, self.manifest
             have = tuple(c.hotkey for c in duty.contributions if self.world.network.can_fetch(c.blob, self.hotkey))
             if self.trait.hides_peers:
                 self.world.counts["hider"] += 1
                 have = (self.hotkey,)
+            self.duties[action.epoch, duty.shard] = duty, self.manifest, have
+            if self.trait.colludes and self._meets_a_friend(action, duty):
+                self.friends[action.epoch, duty.shard] = None
             report = ShardFetched(
                 at=0.0, hotkey=self.hotkey, stage=action.stage, epoch=action.epoch, shard=duty.shard, have=have
             )
             self.later(0.2, self.send, report)
             self.later(0.3, self.reduce, action.epoch, duty.shard)
 
+    def _meets_a_friend(self, action: SendMergePlan, duty: Duty) -> bool:
+        """Whether the pair that was drawn for a shard is of the ring; whoever has seen the salt can tell."""
+        committed = tuple(contribution.hotkey for contribution in duty.contributions)
+        pair = pairs(committed, action.shards, action.salt, action.stage)[duty.shard]
+        return self.hotkey in pair and all(self.world.miners[hotkey].trait.colludes for hotkey in pair)
+
     def reduce(self, epoch: int, shard: int) -> None:
         """Needs both the duty and the fixed contributors, in whatever order they came."""
         if (epoch, shard) not in self.duties or (epoch, shard) not in self.fixed:
             return
-        (duty, base), fixed = self.duties[epoch, shard], self.fixed[epoch, shard]
+        (duty, base, have), fixed = self.duties[epoch, shard], self.fixed[epoch, shard]
+        if any(hotkey not in have for hotkey in fixed.contributors):
+            # As a real one: it has told the validator, and does not publish the sum of the rest.
+            self.world.counts["lacking"] += 1
+            return
         chosen = tuple(c for c in duty.contributions if c.hotkey in fixed.contributors)
         mean, weights, momentum = reduced_digests(base, duty.lo, duty.hi, chosen)
         if self.trait.lies_in_reduce:
-            # Liars do not conspire: each has a lie of its own. Against pairs that do, nothing but the salt helps.
+            # Each liar has a lie of its own; those of a ring have one, and tell it only where nobody else looks.
             self.world.counts["liar"] += 1
-            weights = f"lie/{self.number}/{weights}"
+            self.lied, weights = True, f"{LIE}{self.number}/{weights}"
+        elif (epoch, shard) in self.friends:
+            self.world.counts["ring"] += 1
+            self.lied, weights = True, f"{RING}{weights}"
         refs = [BlobRef(name, 4 * (duty.hi - duty.lo), (self.process,)) for name in (mean, weights, momentum)]
         for ref in refs:
             self.world.network.hold(ref, self.process)

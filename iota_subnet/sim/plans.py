@@ -26,11 +26,13 @@ class Trait:
     `seconds` is what one forward pass takes. `bytes_per_s` is the link (0: no limit), `latency_s` one way. `graphs` is
     how many forward passes it can keep for their backward (0: no limit); one it cannot is computed again.
     `dropout` is the chance that it vanishes after a lease; it is back `rejoin_s` later (0: never), as a new process.
-    `blob_loss` is the chance that what it publishes is gone before anybody reads it.
+    `blob_loss` is the chance that what it publishes is gone before anybody reads it. Those who `colludes` are one ring:
+    they reduce wrongly, all in the same way, where both members of a pair are of it, and rightly everywhere else.
     """
 
     seconds: float = 0.4
     lies_in_reduce: bool = False
+    colludes: bool = False
     wrong_losses: bool = False
     fails_all: bool = False
     silent: bool = False

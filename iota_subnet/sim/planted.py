@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from iota_subnet.core import assignment, balance, draw, flow, lapses, merge, phases, recompute, routing, safety, scoring
 from iota_subnet.core.actions import Action
-from iota_subnet.core.events import LeaseFinished, ShardRecomputed, StageInstalled
+from iota_subnet.core.events import LeaseFinished, ShardRecomputed, ShardRef, StageInstalled
 from iota_subnet.core.orchestrator import Orchestrator
 from iota_subnet.core.state import Fault, Lease, Microbatch, Miner, Phase, RunState, Shard, StageMerge
 from iota_subnet.sim import storms
@@ -133,6 +133,20 @@ def liars_go_free(patch: Patch) -> None:
     patch.setattr(recompute, "recomputed", wrong)
 
 
+def nothing_is_checked_by_chance(patch: Patch) -> None:
+    patch.setattr(recompute, "by_chance", lambda state, stage, shard: [])
+
+
+def a_check_compares_where_bytes_lie(patch: Patch) -> None:
+    def wrong(state: RunState, event: ShardRecomputed, shard: Shard) -> list[str]:
+        truth = ShardRef(shard.lo, shard.hi, event.weights, event.momentum, event.mean)
+        liars = [hotkey for hotkey, made in shard.results.items() if made != truth]
+        state.faults += [Fault(event.at, event.epoch, hotkey, "another result") for hotkey in liars]
+        return liars
+
+    patch.setattr(recompute, "_name", wrong)
+
+
 def commit_waits_for_the_dead(patch: Patch) -> None:
     def wrong(state: RunState) -> list[Action]:
         if any(hotkey not in stage.commits for stage in state.merges for hotkey in stage.eligible):
@@ -247,6 +261,8 @@ PLANTED: dict[Callable[[Patch], None], str] = {
     coverage_gap: "the shards leave a parameter out",
     all_reducers_are_blamed: "honest twins of a liar are named too",
     liars_go_free: "nobody is ever named",
+    nothing_is_checked_by_chance: "twins that agree are never checked",
+    a_check_compares_where_bytes_lie: "a check takes the same bits at another place for a lie",
     commit_waits_for_the_dead: "COMMIT waits for replicas that are gone",
     work_for_the_absent: "leases go to miners whose channel is closed",
     work_without_the_manifest: "leases go to miners that hold another epoch",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 from iota_subnet.sim.plans import Incident, Plan, Trait
@@ -27,6 +28,7 @@ FAULTS: dict[str, str] = {
     "drain": "a miner finishes what it holds, goes, and comes back as a new process",
     "deregister": "a hotkey is deregistered for a while",
     "liar": "a miner publishes wrong reductions",
+    "ring": "miners that know each other publish the same wrong reduction wherever two of them are a pair",
     "hider": "a miner says that it cannot fetch its peers' bytes",
     "broken": "a miner fails all its leases",
     "silent": "a miner takes leases and never answers",
@@ -79,6 +81,14 @@ def _some(rng: Random, miners: int) -> tuple[int, ...]:
     return tuple(sorted(rng.sample(range(miners), rng.randint(1, max(1, miners // 2)))))
 
 
+def _ring(rng: Random, traits: dict[int, Trait]) -> dict[int, Trait]:
+    """In a quarter of the worlds, up to half of the miners know each other."""
+    if rng.random() >= 0.25:
+        return traits
+    ring = rng.sample(sorted(traits), rng.randint(2, max(2, len(traits) // 2)))
+    return {number: replace(trait, colludes=number in ring) for number, trait in traits.items()}
+
+
 def draw(seed: int, miners: int, stages: int, epochs: int, batches: int, faults: tuple[str, ...]) -> Plan:
     """The plan of one seed. A seed gets a share of what is allowed, so that faults meet alone and in company."""
     rng = Random(f"storm {seed}")
@@ -93,6 +103,8 @@ def draw(seed: int, miners: int, stages: int, epochs: int, batches: int, faults:
     # A lone replica that is bad is the operator's to replace; with two and more per stage the swarm has to cope.
     for _ in range(rng.choice((0, 1, 2, 3)) if bad and miners >= 2 * stages else 0):
         traits[rng.randrange(miners)] = _BAD[rng.choice(bad)]
+    if "ring" in faults and miners >= 2 * stages:
+        traits = _ring(Random(f"ring {seed}"), traits)
     return Plan(
         seed,
         stages,

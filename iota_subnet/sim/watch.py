@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from iota_subnet.core import invariants
 from iota_subnet.core.actions import GiveLease
+from iota_subnet.core.draw import digest
 from iota_subnet.core.events import Event, ShardRecomputed, Tick
 from iota_subnet.core.recompute import AUDIT
-from iota_subnet.core.state import Phase
+from iota_subnet.core.state import Phase, Shard
+from iota_subnet.sim.miners import LIE, RING
 
 if TYPE_CHECKING:
     from iota_subnet.sim.world import World
@@ -54,10 +56,13 @@ class Watch:
         self.check = check
         self.seen = 0
         self.lies_caught = 0
+        #: Who had been named when the last scores were published; a check by chance may name more after that.
+        self.scored: tuple[str, ...] = ()
         self.epochs: list[Epoch] = [Epoch(0, 0.0)]
         self._since = 0.0
         self._faults = 0
         self._where: tuple[Phase, int] | None = None
+        self._agreed_lies: dict[str, None] = {}
 
     # -- before and after an event ------------------------------------------------------------------------------------
 
@@ -65,16 +70,20 @@ class Watch:
         """Who has published a lie about what the auditor is about to answer for, from the very same inputs."""
         if not isinstance(event, ShardRecomputed):
             return []
+        shard = self._doubted(event)
+        if shard is None or shard.contributors != event.contributors:
+            return []
+        return [hotkey for hotkey, made in shard.results.items() if made.weights.digest.startswith(LIE)]
+
+    def _doubted(self, event: ShardRecomputed) -> Shard | None:
+        """The shard that the auditor's answer is about, if it is still waited for."""
         state = self.world.orchestrator.state
-        if event.epoch != state.epoch or not state.merges or not state.merges[event.stage].shards:
-            return []
+        late = state.audits.get((event.stage, event.epoch, event.shard))
+        if late is not None or event.epoch != state.epoch or not state.merges or not state.merges[event.stage].shards:
+            return late
         shard = state.merges[event.stage].shards[event.shard]
-        audited = shard.recomputing == AUDIT
-        if not shard.recomputing or (shard.accepted is not None and not audited):
-            return []
-        if shard.contributors != event.contributors:
-            return []
-        return [hotkey for hotkey, made in shard.results.items() if made.weights.digest.startswith("lie/")]
+        settled = shard.accepted is not None and shard.recomputing != AUDIT
+        return shard if shard.recomputing and not settled else None
 
     def after(self, event: Event, audited: list[str]) -> None:
         state = self.world.orchestrator.state
@@ -90,13 +99,42 @@ class Watch:
         if len(state.faults) != self._faults:
             self._faults = len(state.faults)
             for fault in state.faults:
-                honest = not self.world.miners[fault.hotkey].trait.lies_in_reduce
-                need(not honest, f"an honest miner was named: {fault.hotkey}: {fault.what}")
+                need(self.world.miners[fault.hotkey].lied, f"an honest miner was named: {fault.hotkey}: {fault.what}")
         if where != self._where or isinstance(event, (Tick, ShardRecomputed)):
+            if where != self._where and state.phase is Phase.INSTALL:
+                self.scored = tuple(fault.hotkey for fault in state.faults)
+                self._checked()
             self._where = where
-            lies = [s.weights.digest for m in state.manifests for s in m.shards if s.weights.digest.startswith("lie/")]
-            need(not lies, f"a lie has become the model: {lies}")
+            lies = [s.weights.digest for m in state.manifests for s in m.shards if s.weights.digest.startswith(LIE)]
+            for lie in lies:
+                need(self._agreed(lie), f"a lie has become the model: {lie}")
         self._account()
+
+    def _checked(self) -> None:
+        """Of the shards about which twins agreed, those were audited that the secret says, drawn here once more."""
+        state = self.world.orchestrator.state
+        share = state.spec.swarm.audit_shards * 2.0**64
+        drawn = 0
+        for merge in state.merges:
+            for shard in merge.shards:
+                word = digest(state.secret, "audit", state.epoch, merge.stage, shard.index)
+                drawn += shard.recomputing in ("", AUDIT) and int.from_bytes(word[:8], "big") < share
+        made = state.reports[-1].audited
+        need(made >= drawn, f"{made} shards were checked by chance in epoch {state.epoch}, and {drawn} were drawn")
+
+    def _agreed(self, lie: str) -> bool:
+        """Whether a lie may stand: all who reduced the shard are of the ring, and no check has seen it. Counted."""
+        state = self.world.orchestrator.state
+        if lie in self._agreed_lies or not lie.startswith(RING):
+            return lie in self._agreed_lies
+        for merge in state.merges:
+            for shard in merge.shards:
+                if shard.accepted is not None and shard.accepted.weights.digest == lie:
+                    makers = list(shard.results)
+                    self._agreed_lies[lie] = None
+                    self.world.counts["ring_undetected" if not shard.recomputing else "ring_in_check"] += 1
+                    return len(makers) > 1 and all(self.world.miners[hotkey].trait.colludes for hotkey in makers)
+        return False
 
     def settled(self) -> None:
         """After a tick and its actions: nothing that should have been done by now is left."""

@@ -24,6 +24,7 @@ FORGETFUL = Plan(28, stages=2, miners=4, token_loss=0.3)
 ORPHAN = Plan(
     30, stages=1, miners=2, epochs=1, copy_s=1.0, incidents=((5.5, "restart_miner", 0), (5.5, "restart_miner", 1))
 )
+CHECKED = Plan(31, stages=1, miners=6, epochs=1)
 LOSSY = replace(Plan(29, stages=3, miners=6), blob_loss=0.3)
 
 
@@ -35,6 +36,8 @@ PLANTED: list[tuple[Callable[[Patch], None], Plan]] = [
     (p.coverage_gap, CALM),
     (p.all_reducers_are_blamed, LIAR),
     (p.liars_go_free, LIAR),
+    (p.nothing_is_checked_by_chance, CHECKED),
+    (p.a_check_compares_where_bytes_lie, CHECKED),
     (p.commit_waits_for_the_dead, MUFFLED),
     (p.work_for_the_absent, CRASH),
     (p.work_without_the_manifest, CALM),

@@ -101,6 +101,16 @@ def test_a_liar_is_named_in_every_epoch_it_lies_and_earns_nothing() -> None:
     assert {hotkey for hotkey, score in state.reports[-1].scores.items() if score == 0} == {"miner-1"}
 
 
+def test_a_ring_is_named_when_it_is_checked_and_nobody_else_is() -> None:
+    traits = {number: Trait(colludes=True) for number in (1, 4)}
+    caught = World(Plan(0, stages=1, miners=6, traits=traits, storm_s=0.0, swarm={"audit_shards": 1.0})).run()
+    conclude(caught)
+    assert {fault.hotkey for fault in caught.orchestrator.state.faults} == {"miner-1", "miner-4"}
+    unchecked = World(Plan(0, stages=1, miners=6, traits=traits, storm_s=0.0, swarm={"audit_shards": 0.0})).run()
+    conclude(unchecked)
+    assert not unchecked.orchestrator.state.faults and unchecked.counts["ring_undetected"] == 3, "a shard an epoch"
+
+
 def test_who_hides_its_peers_does_not_move_the_mean() -> None:
     world = World(Plan(11, stages=1, miners=3, traits={1: Trait(hides_peers=True)})).run()
     conclude(world)

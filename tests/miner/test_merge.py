@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -142,6 +143,64 @@ async def test_a_contribution_that_would_spoil_the_sum_is_not_held(bad: bytes) -
         assert b.of(Fetched)[0].have == ("a", "c")
         b.merger.fix(counted("a", "c"))
         assert await reduced(b) == b.runner.reduce(10, 50, [(1, delta(0)), (3, delta(2))])
+
+
+def poisoned(value: float) -> bytes:
+    """A safetensors blob of the right shape with one number in it that no sum survives; no encoder makes one."""
+    return delta(1)[:-4] + np.float32(value).tobytes()
+
+
+def forged(b: Bench, data: bytes, claim: bytes) -> Blob:
+    """A reference to `claim` behind which other bytes lie."""
+    ref = b.blob(claim)
+    b.theirs._blobs[ref.digest] = data
+    b.theirs._sizes[ref.digest] = len(data)
+    return ref
+
+
+REJECTED: dict[str, tuple[Callable[[Bench], Blob], str]] = {
+    "NaN": (lambda b: b.blob(poisoned(float("nan"))), "1 of 40 values are not finite"),
+    "infinite": (lambda b: b.blob(poisoned(float("inf"))), "1 of 40 values are not finite"),
+    "of the wrong shape": (lambda b: b.blob(delta(1, 39)), "expected F32 [40], got F32 [39]"),
+    "of the wrong type": (
+        lambda b: b.blob(codec.encode(np.zeros(40, np.float32), "bf16")),
+        "expected F32 [40], got BF16",
+    ),
+    "truncated": (lambda b: b.blob(delta(1)[:-8]), "expected 232 bytes, got 224"),
+    "of the wrong digest": (lambda b: forged(b, delta(5), delta(1)), "with another digest"),
+    "oversized": (
+        lambda b: forged(b, delta(1) + bytes(1000), delta(1)),
+        "too_big: declares 1232 bytes where 232 are due",
+    ),
+    "cut short": (lambda b: forged(b, delta(1)[:-100], delta(1)), "declares 132 bytes where 232 are due"),
+    "gone": (lambda b: b.nowhere(delta(1)), "missing"),
+}
+
+
+@pytest.mark.parametrize("what", REJECTED)
+async def test_a_contribution_is_rejected_by_name_and_the_others_are_reduced(what: str) -> None:
+    make, reason = REJECTED[what]
+    async with bench() as b:
+        await b.hold()
+        b.merger.reduce(0, 0, (duty([b.blob(delta(0)), make(b), b.blob(delta(2))]),))
+        await eventually(lambda: b.of(Fetched))
+        report = b.of(Fetched)[0]
+        assert report.have == ("a", "c") and [hotkey for hotkey, _ in report.missed] == ["b"]
+        assert reason in report.missed[0][1]
+        b.merger.fix(counted("a", "c"))
+        assert await reduced(b) == b.runner.reduce(10, 50, [(1, delta(0)), (3, delta(2))])
+
+
+async def test_who_cannot_get_what_counts_publishes_nothing() -> None:
+    """The sum of the rest would be another one than its twin's, and be called a lie."""
+    async with bench() as b:
+        await b.hold()
+        calls = b.counted("reduce")
+        b.merger.fix(counted(*NAMES))
+        b.merger.reduce(0, 0, (duty([b.blob(delta(0)), b.nowhere(delta(1)), b.blob(delta(2))]),))
+        await eventually(lambda: b.of(Fetched))
+        await eventually(lambda: not b.merger.busy)
+        assert not b.of(Reduced) and not calls
 
 
 async def test_a_contribution_that_cannot_be_had_is_not_held() -> None:
@@ -381,7 +440,7 @@ async def test_a_contribution_that_comes_late_is_told_of_as_long_as_nothing_is_d
             return await fetch(ref, ticket, label)
 
         b.fetcher.fetch = slowly  # type: ignore[method-assign]
-        b.merger.reduce(0, 0, (duty([b.blob(delta(0)), b.blob(slow), b.blob(delta(2))]),), part_s=0.05)
+        b.merger.reduce(0, 0, (duty([b.blob(delta(0)), b.blob(slow), b.blob(delta(2))]),), part_s=0.4)
         await eventually(lambda: b.of(Fetched))
         assert b.of(Fetched)[0].have == ("a", "c") and b.of(Fetched)[0].missed == (("b", "it took longer than 0 s"),)
         release.set()

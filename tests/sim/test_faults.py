@@ -93,7 +93,7 @@ def test_a_plan_of_all_faults_has_some_of_each_over_its_seeds() -> None:
     assert {incident.what for plan in plans for incident in plan.incidents} == set(MEANING) - {"lie"}
     phases = {incident.phase for plan in plans for incident in plan.incidents}
     assert phases == {"", "commit", "reduce", "install"}
-    for flag in ("lies_in_reduce", "hides_peers", "fails_all", "silent", "wrong_losses"):
+    for flag in ("lies_in_reduce", "colludes", "hides_peers", "fails_all", "silent", "wrong_losses"):
         assert any(getattr(trait, flag) for plan in plans for trait in plan.traits.values()), flag
 
 
