@@ -34,8 +34,8 @@ from iota_subnet.spec import SwarmSpec
 #: Parameters of the stage; no multiple of anything, so that rounding shows.
 SIZE = 1_000_003
 
-#: Bytes of the stage in the codec of pseudo-gradients (bf16) and in that of means (fp32).
-W, M = 2 * SIZE, 4 * SIZE
+#: Bytes of the stage in the codec of pseudo-gradients and in that of means, both bf16.
+W, M = 2 * SIZE, 2 * SIZE
 
 #: Replicas that vanish, of 50.
 GONE = (5, 10, 17, 25)

@@ -6,6 +6,8 @@ whoever has seen the salt can draw again. Everybody reduces as much as everybody
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from iota_subnet.core.draw import shuffled
 
 #: As many pairs as 23 replicas have. More shards make messages longer and change nothing else: from here on each miner
@@ -37,6 +39,16 @@ def pairs(hotkeys: tuple[str, ...], shards: int, *label: object) -> list[tuple[s
     while len(found) < shards:
         found += _all(ring)[: shards - len(found)]
     return shuffled(found, *label, "shards")
+
+
+def turned(sources: tuple[str, ...], makers: Sequence[int], reader: int, shard: int) -> tuple[str, ...]:
+    """The two who made a shard in the order in which a reader asks them, so that each serves half of the readers.
+
+    `makers` and `reader` are places among the replicas: the readers are everybody else.
+    """
+    rank = reader - sum(maker < reader for maker in makers)
+    first = (rank + shard) % max(1, len(sources))
+    return sources[first:] + sources[:first]
 
 
 def _all(ring: list[str]) -> list[tuple[str, ...]]:

@@ -44,8 +44,18 @@ from iota_subnet.core.events import (
     Tick,
 )
 from iota_subnet.core.orchestrator import Orchestrator
+from iota_subnet.core.pairs import turned
 from iota_subnet.core.state import Phase, RunState, StageMerge
-from iota_subnet.spec import CODEC_BYTES, BlobRef, ModelSpec, RunSpec, SwarmSpec, TrainSpec, shard_bounds
+from iota_subnet.spec import (
+    BlobRef,
+    ModelSpec,
+    RunSpec,
+    SwarmSpec,
+    TrainSpec,
+    delta_bytes,
+    mean_bytes,
+    shard_bounds,
+)
 
 #: Who recomputes, in the counts of bytes.
 VALIDATOR = "validator"
@@ -67,7 +77,13 @@ class Butterfly:
     """
 
     def __init__(
-        self, n: int, size: int, secret: str = "s", order: Random | None = None, audit_shards: float = 0.0
+        self,
+        n: int,
+        size: int,
+        secret: str = "s",
+        order: Random | None = None,
+        audit_shards: float = 0.0,
+        train: TrainSpec | None = None,
     ) -> None:
         swarm = SwarmSpec(
             start_miners=n,
@@ -78,7 +94,7 @@ class Butterfly:
             audit_shards=audit_shards,
             score_window_s=1e9,
         )
-        self.spec = RunSpec(model=ModelSpec(stages=1), train=TrainSpec(microbatch=1), swarm=swarm)
+        self.spec = RunSpec(model=ModelSpec(stages=1), train=train or TrainSpec(microbatch=1), swarm=swarm)
         self.size, self.secret, self.order = size, secret, order
         self.orchestrator = Orchestrator(self.spec)
         self.hotkeys = tuple(f"m{number:03}" for number in range(n))
@@ -119,8 +135,8 @@ class Butterfly:
 
     def gradient(self, hotkey: str, epoch: int, lo: int, hi: int) -> BlobRef:
         """The slice [lo, hi) of a replica's pseudo-gradient."""
-        width = CODEC_BYTES[self.spec.train.delta_codec]
-        return BlobRef(digest("gradient", hotkey, epoch, lo, hi).hex(), (hi - lo) * width, (hotkey,))
+        nbytes = delta_bytes(self.spec.train, hi - lo)
+        return BlobRef(digest("gradient", hotkey, epoch, lo, hi).hex(), nbytes, (hotkey,))
 
     def reduction(
         self, base: Manifest, epoch: int, lo: int, hi: int, chosen: tuple[Contribution, ...]
@@ -212,11 +228,13 @@ class Butterfly:
     def _install(self, hotkey: str, manifest: Manifest) -> Event:
         """By the outer step where the state before is held; what it has made itself it does not fetch."""
         stepped = manifest.base != "" and self.holds.get(hotkey) == manifest.base
-        for shard in manifest.shards if self.holds.get(hotkey) != manifest.name else ():
+        ranks = {name: rank for rank, name in enumerate(self.hotkeys)}
+        for index, shard in enumerate(manifest.shards) if self.holds.get(hotkey) != manifest.name else ():
             if shard.weights.digest not in self.made[hotkey]:
                 whole = [shard.weights, shard.momentum]
                 for blob in [shard.mean] if stepped and shard.mean is not None else whole:
-                    source = next((url for url in blob.urls if url not in self.gone), VALIDATOR)
+                    sources = turned(blob.urls, [ranks[url] for url in blob.urls if url in ranks], ranks[hotkey], index)
+                    source = next((url for url in sources if url not in self.gone), VALIDATOR)
                     self._carry("install", source, hotkey, blob.nbytes)
         self.holds[hotkey] = name = manifest.name
         return StageInstalled(at=self.now, hotkey=hotkey, stage=0, epoch=manifest.epoch, digest=name, manifest=name)
@@ -254,17 +272,22 @@ class Butterfly:
         if fixed.hotkey in self.lies:
             weights = self.lies[fixed.hotkey](duty, weights)
         self.made[fixed.hotkey].add(weights)
-        refs = [BlobRef(name, 4 * (duty.hi - duty.lo), (fixed.hotkey,)) for name in (mean, weights, momentum)]
+        refs = self._refs((mean, weights, momentum), duty.hi - duty.lo, fixed.hotkey)
         return ShardReduced(
             at=self.now, hotkey=fixed.hotkey, stage=0, epoch=fixed.epoch, shard=fixed.shard,
             mean=refs[0], weights=refs[1], momentum=refs[2],
         )  # fmt: skip
 
+    def _refs(self, names: tuple[str, str, str], values: int, holder: str) -> list[BlobRef]:
+        """Mean, weights and momentum of a shard, with the sizes that they have."""
+        sizes = mean_bytes(self.spec.train, values), 4 * values, 4 * values
+        return [BlobRef(name, nbytes, (holder,)) for name, nbytes in zip(names, sizes, strict=True)]
+
     def _recompute(self, asked: RecomputeShard) -> Event:
         have = self._gather(VALIDATOR, asked.contributions, ())
         chosen = tuple(c for c in asked.contributions if c.hotkey in have)
         names = self.reduction(asked.base, asked.epoch, asked.lo, asked.hi, chosen)
-        refs = [BlobRef(name, 4 * (asked.hi - asked.lo), (VALIDATOR,)) for name in names]
+        refs = self._refs(names, asked.hi - asked.lo, VALIDATOR)
         return ShardRecomputed(
             at=self.now, stage=0, epoch=asked.epoch, shard=asked.shard, mean=refs[0] if chosen else None,
             weights=refs[1], momentum=refs[2], contributors=have,

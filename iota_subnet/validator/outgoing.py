@@ -8,6 +8,7 @@ from blake3 import blake3
 
 from iota_subnet.core.actions import Duty
 from iota_subnet.core.events import Manifest
+from iota_subnet.core.pairs import turned
 from iota_subnet.core.state import Miner
 from iota_subnet.messages import (
     Blob,
@@ -64,11 +65,16 @@ class Outgoing:
         """A global state for `reader`. Whoever has installed it serves it too; readers are spread over them."""
         holders = self._holders(manifest, reader)
         start = int(blake3(reader.encode()).hexdigest()[:8], 16)
+        replicas = sorted((m.hotkey, m.data_url) for m in self._miners() if m.stage == manifest.stage)
+        ranks = {url: rank for rank, (_, url) in enumerate(replicas)}
+        rank = next((rank for rank, (hotkey, _) in enumerate(replicas) if hotkey == reader), start)
         shards = []
         for index, s in enumerate(manifest.shards):
             first = (start + index) % max(1, len(holders))
             near = [*holders, *holders][first : first + min(2, len(holders))]
-            mean = self.blob(s.mean, reader) if manifest.base and s.mean is not None else None
+            mean = (
+                self.blob(_turned(s.mean, ranks, rank, index), reader) if manifest.base and s.mean is not None else None
+            )
             weights, momentum = self.blob(s.weights, reader, near), self.blob(s.momentum, reader, near)
             shards.append(ManifestShard(s.lo, s.hi, weights, momentum, mean))
         return tuple(shards)
@@ -94,3 +100,9 @@ class Outgoing:
             PlannedContribution(c.hotkey, c.weight, self.blob(c.blob, reader)) for c in duty.contributions
         )
         return PlannedDuty(duty.shard, duty.lo, duty.hi, contributions)
+
+
+def _turned(ref: BlobRef, ranks: dict[str, int], reader: int, shard: int) -> BlobRef:
+    homes = [url.rpartition("/v1/blobs/")[0] for url in ref.urls]
+    makers = [ranks[home] for home in homes if home in ranks]
+    return BlobRef(ref.digest, ref.nbytes, turned(ref.urls, makers, reader, shard))

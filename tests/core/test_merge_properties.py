@@ -104,7 +104,7 @@ class Numbers(Butterfly):
             rng = np.random.default_rng(int(hotkey[1:]))
             values = rng.normal(0, 1, self.size) * 10.0 ** rng.integers(-3, 3, self.size)
             self.vectors[hotkey] = values.astype(np.float32)
-        return self.put(allreduce.encode_delta(self.vectors[hotkey][lo:hi], self.spec.train.delta_codec), hotkey)
+        return self.put(allreduce.encode_delta(self.vectors[hotkey][lo:hi], self.spec.train), hotkey)
 
     def reduction(
         self, base: Manifest, epoch: int, lo: int, hi: int, chosen: tuple[Contribution, ...]
@@ -138,7 +138,9 @@ def plainly(train: TrainSpec, weights: np.ndarray, vectors: list[tuple[int, np.n
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 40), st.integers(0, 2**20), st.data())
 def test_the_merged_vector_is_the_plain_reduction_to_the_bit(n: int, size: int, seed: int, data: st.DataObject) -> None:
-    run = Numbers(n, size, f"{seed}", Random(seed))
+    # Not robust and not rounded, so that the reference needs to know of neither; both have tests of their own.
+    plain = TrainSpec(microbatch=1, mean_codec="fp32", delta_clip=0.0)
+    run = Numbers(n, size, f"{seed}", Random(seed), 0.0, plain)
     run.until(Phase.COMMIT)
     counts = {hotkey: data.draw(st.integers(1, 1000)) for hotkey in run.hotkeys}
     for hotkey, count in counts.items():
@@ -147,7 +149,8 @@ def test_the_merged_vector_is_the_plain_reduction_to_the_bit(n: int, size: int, 
     run.until(Phase.INSTALL)
     # What everybody adds up is what came over the wire.
     given = [
-        (counts[h], codec.decode(allreduce.encode_delta(run.vectors[h], "bf16"), (size,), "bf16")) for h in run.hotkeys
+        (counts[h], codec.decode(allreduce.encode_delta(run.vectors[h], TrainSpec()), (size,), "bf16"))
+        for h in run.hotkeys
     ]
     after, _ = run.vector(run.state.manifests[0])
     assert after.tobytes() == plainly(run.spec.train, before, given).tobytes()
@@ -165,14 +168,14 @@ def test_bytes_per_miner_follow_the_formula_and_do_not_grow_with_replicas(n: int
     drawn = [shard.reducers for shard in run.merge.shards]
     bounds = [(shard.lo, shard.hi) for shard in run.merge.shards]
     run.until(Phase.TRAIN)
-    w, m = 2 * size, 4 * size
+    w, m = 2 * size, 2 * size
     for hotkey in run.hotkeys:
         own = sum(hi - lo for (lo, hi), pair in zip(bounds, drawn, strict=True) if hotkey in pair)
         got, given_ = run.bytes["reduce", "in", hotkey], run.bytes["reduce", "out", hotkey]
         assert (got, given_) == ((n - 1) * 2 * own, 2 * w - 2 * own), "exactly"
         assert got == pytest.approx(2 * w * (n - 1) / n, rel=0.03)
         assert given_ == pytest.approx(2 * w * (n - 1) / n, rel=0.03)
-        assert run.bytes["install", "in", hotkey] == m - 4 * own
+        assert run.bytes["install", "in", hotkey] == m - 2 * own
         assert run.bytes["install", "in", hotkey] == pytest.approx(m * (1 - 2 / n), rel=0.03)
     assert sum(v for (_, way, _), v in run.bytes.items() if way == "in") == run.state.bytes_merge - counted
 
@@ -292,7 +295,7 @@ def test_a_result_of_impossible_size_is_refused_by_name_and_the_validator_settle
         bench.fetch(hotkey, everybody)
     bench.reduce(one)
     bench.reduce(two, nbytes=nbytes)
-    assert any("the sizes are not those of 20 fp32 values" in reason for reason in refusals(bench))
+    assert any("the sizes are not those of 20 values" in reason for reason in refusals(bench))
     bench.wait(bench.state.deadline - bench.now)
     bench.merge_all()
     assert bench.state.phase is Phase.INSTALL and bench.state.reports[-1].coverage == [1.0]
