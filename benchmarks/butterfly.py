@@ -32,6 +32,10 @@ from peers.rivals import Gloo, Hivemind, interpreter
 from swarm.adapter import SEED, spec_of
 from swarm.coordinator import Merge, Swarm
 
+#: Repetitions that are thrown away, of ours and of the rivals: blobs of two epochs are kept, so that only the fourth
+#: merge finds the memory that the first has left.
+WARM = 3
+
 #: What hivemind sends in place of our codec.
 RIVAL_CODEC = {"fp32": "fp32", "bf16": "fp16"}
 
@@ -51,7 +55,7 @@ def sound(merge: Merge, peers: int) -> None:
 
 
 async def side_by_side(peers: int, codec: str, asked: argparse.Namespace, python: str | None) -> list[dict[str, Any]]:
-    """Seconds of merges of `peers` replicas, taken in turn with those of the rivals; the first of each warms up."""
+    """Seconds of merges of `peers` replicas, taken in turn with those of the rivals; the first of each warm up."""
     taken: dict[str, list[Any]] = {"ours": [], "hivemind": [], "step": [], "gloo": []}
     with tempfile.TemporaryDirectory() as folder:
         swarm = Swarm(spec_of(asked.values, codec, peers, 5.0), peers, Path(folder))
@@ -62,17 +66,20 @@ async def side_by_side(peers: int, codec: str, asked: argparse.Namespace, python
             await rival.start(f"bench{peers}{codec}")
         if gloo:
             await gloo.start()
-        for _ in range(asked.runs + 1):
+        for _ in range(asked.runs + WARM):
             merge = await swarm.merge()
             sound(merge, peers)
             taken["ours"].append(merge)
+            if asked.verbose:
+                phases = ", ".join(f"{name} {at:.2f}" for name, at in merge.phases.items())
+                print(f"  {merge.seconds:.3f} s, {merge.cpu:.2f} CPU s; {phases}", file=sys.stderr)
             if rival:
                 taken["hivemind"].append(await rival.reduce())
                 taken["step"].append(await rival.step())
             if gloo:
                 taken["gloo"].append(await gloo.reduce())
         await asyncio.gather(*(side.close() for side in (swarm, rival, gloo) if side))
-    merges: list[Merge] = taken["ours"][1:]
+    merges: list[Merge] = taken["ours"][WARM:]
     mine = {
         "replicas": peers, "codec": codec, "unit": "s", **seconds_of([merge.seconds for merge in merges]),
         "cpu_s": median(merge.cpu for merge in merges),
@@ -82,7 +89,7 @@ async def side_by_side(peers: int, codec: str, asked: argparse.Namespace, python
     }  # fmt: skip
     rows = []
     for name, label in (("hivemind", "hivemind all-reduce"), ("step", "hivemind step"), ("gloo", "gloo all-reduce")):
-        runs = taken[name][1:]
+        runs = taken[name][WARM:]
         assert all(run.ok for run in runs), f"{label} failed"
         row = {"name": f"merge of {peers} replicas, {codec}", **mine, "peer": label if runs else None}
         if runs:
@@ -179,13 +186,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--peers", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--values", type=int, default=10_000_000, help="parameters of the stage")
-    parser.add_argument("--runs", type=int, default=5, help="repetitions after one that warms up")
+    parser.add_argument("--runs", type=int, default=5, help=f"repetitions after {WARM} that warm up")
     parser.add_argument("--codec", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
     parser.add_argument("--kill", action="store_true", help="kill a quarter of the replicas")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--rival-kills", type=int, default=5)
     parser.add_argument("--hivemind", metavar="PYTHON", help="an interpreter that has hivemind")
     parser.add_argument("--no-hivemind", action="store_true")
+    parser.add_argument("--verbose", action="store_true", help="tell every merge")
     parser.add_argument("--json", metavar="FILE", type=Path)
     asked = parser.parse_args()
     logger.remove()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from iota_subnet.miner.memory import keep_freed
 from iota_subnet.miner.meter import Meter
 from iota_subnet.spec import RunSpec
 
@@ -54,6 +55,7 @@ class Engine:
 
         from iota_subnet.train.runner import StageRunner
 
+        keep_freed()
         torch.set_num_threads(self._threads)
         return StageRunner(spec, stage, self._device)
 

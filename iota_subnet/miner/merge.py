@@ -32,7 +32,7 @@ from iota_subnet.miner.engine import Engine
 from iota_subnet.miner.outbox import Outbox
 from iota_subnet.spec import BlobRef, RunSpec
 from iota_subnet.tasks import cancel
-from iota_subnet.train.allreduce import decode_delta
+from iota_subnet.train.allreduce import Delta, read_delta
 from iota_subnet.train.codec import BadPayload, digest
 from iota_subnet.train.state import ReducedShard
 from iota_subnet.wire.blobs import BlobFetcher, FetchFailed, StoreFull
@@ -151,9 +151,9 @@ class Merger:
         made, _ = await self._engine.call(lambda runner: runner.reduce(duty.lo, duty.hi, given))
         self._publish(place, made)
 
-    async def _gather(self, place: Place, duty: PlannedDuty, part_s: float) -> dict[str, bytes]:
+    async def _gather(self, place: Place, duty: PlannedDuty, part_s: float) -> dict[str, Delta]:
         """What could be had of the contributions when it was decided which of them count."""
-        have: dict[str, bytes] = {}
+        have: dict[str, Delta] = {}
         missed: dict[str, str] = {}
 
         async def take(contribution: PlannedContribution) -> None:
@@ -182,7 +182,7 @@ class Merger:
             await cancel(list(parts))
         return have
 
-    def _report(self, place: Place, duty: PlannedDuty, have: dict[str, bytes], missed: dict[str, str]) -> None:
+    def _report(self, place: Place, duty: PlannedDuty, have: dict[str, Delta], missed: dict[str, str]) -> None:
         here = tuple(c.hotkey for c in duty.contributions if c.hotkey in have)
         self._reports[place] = Fetched(*place, here, tuple(sorted(missed.items())))
         self._send(self._reports[place])
@@ -192,16 +192,16 @@ class Merger:
         self._results[place] = Reduced(*place, *(self._outbox.put(("merge", place[1]), part) for part in made))
         self._send(self._results[place])
 
-    async def _contribution(self, contribution: PlannedContribution, size: int) -> bytes:
-        """The bytes of one pseudo-gradient.
+    async def _contribution(self, contribution: PlannedContribution, size: int) -> Delta:
+        """One pseudo-gradient, fetched and looked at.
 
         Raises:
             FetchFailed: they cannot be had.
             ValueError: they would spoil the sum.
         """
         data = await self._fetch(contribution.blob, "merge")
-        await self._engine.call(lambda runner: decode_delta(data, size, runner.spec.train))
-        return data
+        delta, _ = await self._engine.call(lambda runner: read_delta(data, size, runner.spec.train))
+        return delta
 
     async def _install(
         self, spec: RunSpec, manifest: StageManifest, name: tuple[Any, ...], inner_step: int | None
@@ -224,7 +224,7 @@ class Merger:
                 raise
             self._held = (self._engine.runner, name)
             self._forget(before[1], name)
-            self._serve(name, shards)
+            self._serve(name, manifest, shards)
             peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
             logger.info(
                 "holds stage {} of epoch {}; {:.1f} s of CPU and {} MB at most so far",
@@ -233,15 +233,18 @@ class Merger:
         held_digest, _ = await self._engine.call(lambda runner: runner.state_digest())
         self._send(Installed(manifest.stage, manifest.epoch, held_digest, manifest.name))
 
-    def _serve(self, name: tuple[Any, ...], shards: list[tuple[int, int, bytes, bytes]]) -> None:
+    def _serve(
+        self, name: tuple[Any, ...], manifest: StageManifest, shards: list[tuple[int, int, bytes, bytes]]
+    ) -> None:
         """Serve what is installed to whoever joins, so that a state is not gone with the two who made a shard of it."""
         for topic in self._outbox.topics():
             if isinstance(topic, tuple) and topic[0] == "state":
                 self._outbox.drop(topic)
         try:
-            for _, _, weights, momentum in shards:
-                self._outbox.put(("state", name), weights)
-                self._outbox.put(("state", name), momentum)
+            for shard, (_, _, weights, momentum) in zip(manifest.shards, shards, strict=True):
+                # All were fetched under these names, or found to have them.
+                self._outbox.put(("state", name), weights, shard.weights.digest)
+                self._outbox.put(("state", name), momentum, shard.momentum.digest)
         except StoreFull as error:
             logger.warning("cannot serve the installed state to others: {}", error)
 

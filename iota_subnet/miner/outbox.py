@@ -15,9 +15,9 @@ class Outbox:
         self._store = store
         self._topics: dict[Hashable, list[str]] = {}
 
-    def put(self, topic: Hashable, data: bytes) -> Made:
-        """Keep `data` for `topic`."""
-        ref = self._store.put(data, pin=True)
+    def put(self, topic: Hashable, data: bytes, digest: str = "") -> Made:
+        """Keep `data` for `topic`; `digest` is given by who knows it already."""
+        ref = self._store.put(data, pin=True, digest=digest)
         self._topics.setdefault(topic, []).append(ref.digest)
         return Made(ref.digest, ref.nbytes)
 

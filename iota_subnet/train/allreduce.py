@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,32 @@ def decode_delta(blob: bytes, size: int, train: TrainSpec, index: int = 0, out: 
     return _decode(blob, size, train.delta_codec, train.topk, f"pseudo-gradient of contribution {index}", out)
 
 
+class Delta(NamedTuple):
+    """A contribution that was looked at: all of `values`, float32 [n], is finite; `norm` is 0 where it is of no use."""
+
+    values: Floats
+    norm: float
+
+
+def read_delta(blob: bytes, size: int, train: TrainSpec, index: int = 0) -> Delta:
+    """One shard of a pseudo-gradient, and its norm. Values of fp32 stay where they are, in `blob`.
+
+    Raises:
+        BadPayload: for whatever is wrong, naming contribution `index`.
+    """
+    what = f"pseudo-gradient of contribution {index}"
+    if train.delta_codec != "fp32" or not train.delta_clip:
+        values = _decode(blob, size, train.delta_codec, train.topk, what, None)
+        return Delta(values, norm(values) if train.delta_clip else 0.0)
+    values = codec.view(blob, size, what)
+    length = norm(values)
+    if not math.isfinite(length):
+        # Finite float32 squares have a finite sum in float64.
+        wrong = int(np.count_nonzero(~np.isfinite(values)))
+        raise BadPayload(f"{what}: {wrong} of {size} values are not finite")
+    return Delta(values, length)
+
+
 def encode_mean(values: Floats, train: TrainSpec) -> bytes:
     """The mean of one shard, float32 [n], as a blob of `mean_codec`. Raises BadPayload if not finite."""
     return _encode(values, train.mean_codec, 1.0, "mean")
@@ -57,7 +84,14 @@ def decode_mean(blob: bytes, size: int, train: TrainSpec) -> Floats:
     return _decode(blob, size, train.mean_codec, 1.0, "mean", None)
 
 
-def mean(contributions: Sequence[Contribution], size: int, clip: float, trim: float) -> Floats:
+def mean(
+    contributions: Sequence[Contribution],
+    size: int,
+    clip: float,
+    trim: float,
+    norms: Sequence[float] | None = None,
+    out: Floats | None = None,
+) -> Floats:
     """The robust mean of one shard, float32 [size].
 
     1. Clip: with N the `norm` of each contribution and M the upper median of these (sorted, number n // 2), whoever has
@@ -66,6 +100,8 @@ def mean(contributions: Sequence[Contribution], size: int, clip: float, trim: fl
     2. Trim: of the n values of a coordinate the floor(trim * n) smallest and as many of the largest are left out;
        equal ones (0.0 and -0.0 are) stand in the order of their contributions.
     3. Mean: sum(count * value) / sum(count) over what is left, in float32, from +0.0, in the given order.
+
+    `norms` are given by who knows them; the result is put into `out`, if given.
 
     Raises:
         BadPayload: no contribution, a count below 1, a wrong shape or dtype, or a value that is not finite.
@@ -80,10 +116,10 @@ def mean(contributions: Sequence[Contribution], size: int, clip: float, trim: fl
             raise BadPayload(f"reduce: contribution {index} counts {count} passes; it needs at least 1")
         _check_shape(f"contribution {index}", delta, size)
     deltas = [delta for _, delta in contributions]
-    factors = _clip_factors(deltas, clip)
+    factors = _clip_factors(deltas, clip, norms)
     cut = min(int(trim * len(contributions)), (len(contributions) - 1) // 2)
     counts = [np.float32(count) for count, _ in contributions]
-    result: Floats = np.empty(size, np.float32)
+    result: Floats = np.empty(size, np.float32) if out is None else out
     scratch: Floats = np.empty((2, min(BLOCK, size)), np.float32)
     finite = True
     with np.errstate(over="ignore", invalid="ignore"):
@@ -92,19 +128,21 @@ def mean(contributions: Sequence[Contribution], size: int, clip: float, trim: fl
                 delta[lo:hi] if factor is None else np.multiply(delta[lo:hi], factor)
                 for delta, factor in zip(deltas, factors, strict=True)
             ]
-            out, work = result[lo:hi], scratch[:, : hi - lo]
+            part, work = result[lo:hi], scratch[:, : hi - lo]
             if cut:
-                _trimmed_mean(values, counts, cut, work, out)
+                _trimmed_mean(values, counts, cut, work, part)
             else:
-                _plain_mean(values, counts, np.float32(total), work[0], out)
-            finite = finite and bool(np.isfinite(out).all())
+                _plain_mean(values, counts, np.float32(total), work[0], part)
+            finite = finite and bool(np.isfinite(part).all())
     if not finite:
         _check_contributions(deltas)
         raise BadPayload("reduce: mean has values that are not finite")
     return result
 
 
-def outer_step(weights: Floats, momentum: Floats, mean: Floats, lr: float, mu: float) -> tuple[Floats, Floats]:
+def outer_step(
+    weights: Floats, momentum: Floats, mean: Floats, lr: float, mu: float, out: tuple[Floats, Floats] | None = None
+) -> tuple[Floats, Floats]:
     """The outer step with Nesterov momentum on one shard; all vectors float32 [n].
 
     With g the mean: m' = mu m + g; w' = w - lr (g + mu m').
@@ -115,6 +153,7 @@ def outer_step(weights: Floats, momentum: Floats, mean: Floats, lr: float, mu: f
         mean: what `mean` gave.
         lr: outer learning rate.
         mu: outer momentum of this epoch.
+        out: where to put the result, else into fresh memory.
 
     Returns:
         New weights and new momentum; the inputs are left as they were.
@@ -128,7 +167,7 @@ def outer_step(weights: Floats, momentum: Floats, mean: Floats, lr: float, mu: f
     for what, vector in (("weights", weights), ("momentum", momentum), ("mean", mean)):
         _check_shape(what, vector, size)
     rate, decay = np.float32(lr), np.float32(mu)
-    new_weights, new_momentum = np.empty(size, np.float32), np.empty(size, np.float32)
+    new_weights, new_momentum = out or (np.empty(size, np.float32), np.empty(size, np.float32))
     with np.errstate(over="ignore", invalid="ignore"):
         for lo, hi in blocks(size):
             w, m, g = new_weights[lo:hi], new_momentum[lo:hi], mean[lo:hi]
@@ -164,12 +203,12 @@ def norm(values: Floats) -> float:
     return math.sqrt(lanes[0])
 
 
-def _clip_factors(deltas: Sequence[Floats], clip: float) -> list[np.float32 | None]:
+def _clip_factors(deltas: Sequence[Floats], clip: float, given: Sequence[float] | None) -> list[np.float32 | None]:
     """What each contribution is multiplied by; None is one. Raises BadPayload if a norm is not finite."""
     # Of two the larger is the upper median, and `clip` is at least 1: nobody can exceed it.
     if not clip or len(deltas) < 3:
         return [None] * len(deltas)
-    norms = [norm(delta) for delta in deltas]
+    norms = list(given) if given is not None else [norm(delta) for delta in deltas]
     if not all(map(math.isfinite, norms)):
         # Finite float32 squares have a finite sum in float64.
         _check_contributions(deltas)
@@ -232,6 +271,10 @@ def _decode(blob: bytes, size: int, kind: str, share: float, what: str, out: Flo
         return blockwise.decode_int8(blob, size, what, out)
     if kind == "topk":
         return blockwise.decode_topk(blob, size, share, what, out)
+    if kind == "fp32" and out is None:
+        values = codec.view(blob, size, what)
+        _check_finite(what, values)
+        return values
     return codec.decode(blob, (size,), "fp32" if kind == "fp32" else "bf16", what, out)
 
 

@@ -9,8 +9,10 @@ Whatever is wrong with it is a `BadPayload` that says what; never another except
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -146,6 +148,36 @@ def decode(
         return given.astype(np.float32)
     out[...] = given
     return out
+
+
+def view(blob: bytes, size: int, what: str = "tensor") -> Floats:
+    """The float32 [size] of an fp32 blob where they lie: nothing is copied, nor are they asked to be finite.
+
+    Raises:
+        BadPayload: wrong size, header, dtype or shape.
+    """
+    (body,) = parts(blob, _single("fp32", (size,)), what)
+    return np.frombuffer(body, "<f4").astype(np.float32, copy=False)
+
+
+class Draft:
+    """An fp32 blob of a vector that is still to be written: `values`, float32 [size], is the memory of its body."""
+
+    def __init__(self, size: int) -> None:
+        head = header(_single("fp32", (size,)))
+        # Pages that nothing has touched yet; getvalue hands over these very bytes once nobody looks at them any more.
+        self._raw = io.BytesIO(bytes(len(head) + 4 * size))
+        self._view = self._raw.getbuffer()
+        self._view[: len(head)] = head
+        self.values: Floats = np.frombuffer(self._view, np.float32, offset=len(head))
+
+    def finish(self) -> bytes:
+        """The blob. Nobody may hold on to `values` or a part of it."""
+        if sys.byteorder == "big":
+            self.values.byteswap(inplace=True)
+        del self.values
+        self._view.release()
+        return self._raw.getvalue()
 
 
 def tokens_to_bytes(tokens: Tokens) -> bytes:

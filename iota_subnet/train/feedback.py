@@ -37,6 +37,8 @@ def publish(
     Raises:
         BadPayload: a value is not finite after rounding. No argument is changed.
     """
+    if train.delta_codec == "fp32":
+        return [_exact(start[lo:hi], weights[lo:hi]) for lo, hi in bounds], None
     delta: Floats = np.subtract(start, weights)
     lossy = train.delta_codec in ("int8", "topk")
     if lossy and residual is not None:
@@ -47,6 +49,17 @@ def publish(
     for (lo, hi), blob in zip(bounds, blobs, strict=True):
         np.subtract(delta[lo:hi], allreduce.decode_delta(blob, hi - lo, train), out=delta[lo:hi])
     return blobs, delta
+
+
+def _exact(start: Floats, weights: Floats) -> bytes:
+    """The difference, written where the blob will be."""
+    draft = codec.Draft(start.size)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for lo, hi in blocks(start.size):
+            np.subtract(start[lo:hi], weights[lo:hi], out=draft.values[lo:hi])
+            if not np.isfinite(draft.values[lo:hi]).all():
+                raise codec.BadPayload("pseudo-gradient: there are values that are not finite")
+    return draft.finish()
 
 
 def rebase(weights: Floats, commit: Commit, now: Floats) -> tuple[Floats, Floats] | None:

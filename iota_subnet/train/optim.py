@@ -60,7 +60,7 @@ class AdamW:
 
     def reset(self) -> None:
         """Forget both moments and the bias correction's step count."""
-        for moment in self.moments:
+        for moment in self.moments if self.steps else ():
             moment.zero_()
         self.steps = 0
 

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from iota_subnet.model.stage import Stage, bind_flat
 from iota_subnet.spec import RunSpec, shard_bounds
 from iota_subnet.train import codec, feedback, state
+from iota_subnet.train.allreduce import Delta
 from iota_subnet.train.codec import BadPayload, Floats
 from iota_subnet.train.feedback import Commit
 from iota_subnet.train.optim import AdamW, clip_norm, learning_rate
@@ -64,6 +65,9 @@ class StageRunner:
         self._max_graphs = max_graphs
         self._global: Floats = np.zeros(0, np.float32)
         self._momentum: Floats = np.zeros(0, np.float32)
+        # The next state is unpacked beside the present one: memory that is used again needs not be faulted in again.
+        self._spare: tuple[Floats, Floats] | None = None
+        self._at_commit: Floats = np.zeros(0, np.float32)
         self._commit: Commit | None = None
         self._residual: Floats | None = None
         self._carry_digest = ""
@@ -87,7 +91,8 @@ class StageRunner:
         Raises:
             BadPayload: a gap, an overlap, or a malformed shard; the old state then stays.
         """
-        weights, momentum = state.unpack_state(shards, self.parameters)
+        weights, momentum = state.unpack_state(shards, self.parameters, self._spare)
+        self._spare = (self._global, self._momentum) if self._global.size else None
         commit, self._commit = self._commit, None
         if commit is not None and epoch > self.epoch:
             self._residual = commit.residual
@@ -219,16 +224,20 @@ class StageRunner:
             if undo is not None:
                 self._restore(undo)
             raise
-        self._commit = Commit(weights.copy(), self.batches, residual)
+        if not self._at_commit.size:
+            self._at_commit = np.empty_like(weights)
+        np.copyto(self._at_commit, weights)
+        self._commit = Commit(self._at_commit, self.batches, residual)
         return blobs
 
-    def reduce(self, lo: int, hi: int, contributions: Sequence[tuple[int, bytes]]) -> ReducedShard:
+    def reduce(self, lo: int, hi: int, contributions: Sequence[tuple[int, bytes | Delta]]) -> ReducedShard:
         """Mean of the slice [lo, hi), and the global weights and momentum that follow from it.
 
         Args:
             lo: first index of the shard in the flat vector.
             hi: one past its last index.
-            contributions: (verified backward passes, pseudo-gradient blob), sorted by hotkey; order changes the bits.
+            contributions: (verified backward passes, pseudo-gradient blob or what `allreduce.read_delta` made of it),
+                sorted by hotkey; order changes the bits.
 
         Raises:
             BadPayload: a slice outside the stage, or as `state.reduce_blobs`.

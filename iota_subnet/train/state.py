@@ -10,7 +10,8 @@ import numpy as np
 from iota_subnet.model.parameters import initial_vector
 from iota_subnet.spec import RunSpec, TrainSpec
 from iota_subnet.train import allreduce, codec
-from iota_subnet.train.codec import BadPayload, Floats
+from iota_subnet.train.allreduce import Delta
+from iota_subnet.train.codec import BadPayload, Draft, Floats
 
 #: (lo, hi, fp32 weights blob, fp32 momentum blob) of the slice [lo, hi) of a stage's flat vector.
 Shard = tuple[int, int, bytes, bytes]
@@ -41,14 +42,13 @@ def pack_state(weights: Floats, momentum: Floats) -> tuple[bytes, bytes]:
     return codec.encode(weights, "fp32", "weights"), codec.encode(momentum, "fp32", "momentum")
 
 
-def unpack_state(shards: Sequence[Shard], size: int) -> tuple[Floats, Floats]:
-    """Weights and momentum [size] from shards in any order.
+def unpack_state(shards: Sequence[Shard], size: int, out: tuple[Floats, Floats] | None = None) -> tuple[Floats, Floats]:
+    """Weights and momentum [size] from shards in any order, in `out` if given.
 
     Raises:
-        BadPayload: the shards do not cover [0, size) exactly, or one is malformed.
+        BadPayload: the shards do not cover [0, size) exactly, or one is malformed; `out` may then hold a part of them.
     """
-    weights: Floats = np.empty(size, np.float32)
-    momentum: Floats = np.empty(size, np.float32)
+    weights, momentum = out or (np.empty(size, np.float32), np.empty(size, np.float32))
     at = 0
     for lo, hi, weights_blob, momentum_blob in sorted(shards, key=lambda shard: shard[:2]):
         if lo != at or not lo <= hi <= size:
@@ -67,20 +67,28 @@ def state_digest(weights: Floats, momentum: Floats) -> str:
 
 
 def reduce_blobs(
-    train: TrainSpec, epoch: int, weights: Floats, momentum: Floats, contributions: Sequence[tuple[int, bytes]]
+    train: TrainSpec, epoch: int, weights: Floats, momentum: Floats, contributions: Sequence[tuple[int, bytes | Delta]]
 ) -> ReducedShard:
-    """Mean and outer step of `epoch` on one shard, from pseudo-gradient blobs.
+    """Mean and outer step of `epoch` on one shard, from pseudo-gradients: blobs, or what `allreduce.read_delta` made.
 
     The step uses the mean as it is after encoding, so that `step_blobs` of the published mean gives the same bits.
 
     Raises:
         BadPayload: a malformed contribution, or as `allreduce.mean` and `allreduce.outer_step`.
     """
+    size = weights.size
     deltas = [
-        (count, allreduce.decode_delta(blob, weights.size, train, index))
-        for index, (count, blob) in enumerate(contributions)
+        (count, given if isinstance(given, Delta) else allreduce.read_delta(given, size, train, index))
+        for index, (count, given) in enumerate(contributions)
     ]
-    mean = allreduce.encode_mean(allreduce.mean(deltas, weights.size, train.delta_clip, train.delta_trim), train)
+    vectors = [(count, delta.values) for count, delta in deltas]
+    norms = [delta.norm for _, delta in deltas]
+    draft = Draft(size)
+    allreduce.mean(vectors, size, train.delta_clip, train.delta_trim, norms, draft.values)
+    if train.mean_codec == "fp32":
+        made = _step(train, epoch, weights, momentum, draft.values)
+        return ReducedShard(draft.finish(), *made)
+    mean = allreduce.encode_mean(draft.values, train)
     return ReducedShard(mean, *step_blobs(train, epoch, weights, momentum, mean))
 
 
@@ -90,6 +98,12 @@ def step_blobs(train: TrainSpec, epoch: int, weights: Floats, momentum: Floats, 
     Raises:
         BadPayload: a malformed mean, or a result that is not finite.
     """
-    values = allreduce.decode_mean(mean, weights.size, train)
-    mu = outer_momentum(train, epoch)
-    return pack_state(*allreduce.outer_step(weights, momentum, values, train.outer_lr, mu))
+    return _step(train, epoch, weights, momentum, allreduce.decode_mean(mean, weights.size, train))
+
+
+def _step(train: TrainSpec, epoch: int, weights: Floats, momentum: Floats, mean: Floats) -> tuple[bytes, bytes]:
+    new_weights, new_momentum = Draft(weights.size), Draft(weights.size)
+    made = new_weights.values, new_momentum.values
+    allreduce.outer_step(weights, momentum, mean, train.outer_lr, outer_momentum(train, epoch), made)
+    del made
+    return new_weights.finish(), new_momentum.finish()
