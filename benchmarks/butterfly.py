@@ -116,7 +116,10 @@ async def kills(peers: int, codec: str, asked: argparse.Namespace, python: str |
         reduce_s = median(merge.phases["install"] - merge.phases["reduce"] for merge in whole[1:])
         merges = []
         for _ in range(asked.kills):
-            merges.append(await swarm.merge(count, random, reduce_s))
+            merges.append(merge := await swarm.merge(count, random, reduce_s))
+            if asked.verbose:
+                told_of = f"coverage {merge.coverage}, off {merge.off:.4f}, {merge.recomputed} recomputed"
+                print(f"  {merge.seconds:.3f} s, killed at {merge.killed_at:.2f}; {told_of}", file=sys.stderr)
             await swarm.revive()
         await swarm.close()
     rows.append(

@@ -31,7 +31,6 @@ from iota_subnet.core.events import (
     Manifest,
     MinerJoined,
     RunStarted,
-    ShardRecomputed,
     ShardRef,
     Tick,
 )
@@ -111,7 +110,6 @@ class Swarm:
         self._tokens: deque[int] = deque()
         self._owner: dict[int, str] = {}
         self._waiting: dict[str, asyncio.Future[Any]] = {}
-        self._recomputed: dict[int, tuple[str, ...]] = {}
         self._evaluate: list[Any] = []
         self._merge: Merge | None = None
         self._plan: Any = None
@@ -218,8 +216,6 @@ class Swarm:
     # The validator
 
     def _post(self, event: Event) -> list[Any]:
-        if isinstance(event, ShardRecomputed):
-            self._recomputed[event.shard] = event.contributors
         return self.service.post(event)
 
     def _perform(self, action: Any) -> None:
@@ -361,7 +357,6 @@ class Swarm:
         await asyncio.gather(*(self._ask(hotkey, words.Train(epoch)) for hotkey in self._lines))
         before = await self._sent()
         merge = self._merge = Merge()
-        self._recomputed.clear()
         if kill and random is not None:
             self._kill = random.sample(sorted(self._lines), kill), random.uniform(0.0, reduce_s)
         cpu = self._cpu()
@@ -405,7 +400,7 @@ class Swarm:
         plan = self._plan
         shards = []
         for shard in plan.shards:
-            hotkeys = self._recomputed.get(shard.index, shard.contributors)
+            hotkeys = shard.contributors
             merge.contributors.append(len(hotkeys))
             given = tuple((self._lines[hotkey].index, plan.commits[hotkey][0]) for hotkey in hotkeys)
             shards.append((shard.lo, shard.hi, given))
