@@ -6,9 +6,8 @@ from math import fsum, isclose
 
 from iota_subnet.core.indexcheck import wrong
 from iota_subnet.core.lapses import MAX_ATTEMPTS, MAX_EXPIRED
-from iota_subnet.core.recompute import AUDIT
 from iota_subnet.core.sampler import NONE
-from iota_subnet.core.state import Phase, RunState, Shard, StageMerge
+from iota_subnet.core.state import AUDIT, Phase, RunState, Shard, StageMerge
 from iota_subnet.spec import shard_bounds
 
 

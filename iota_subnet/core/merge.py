@@ -14,7 +14,7 @@ from iota_subnet.core.events import Manifest, ShardFetched, ShardReduced, ShardR
 from iota_subnet.core.pairs import pairs, shards_for
 from iota_subnet.core.recompute import MAX_MISSED, contributions
 from iota_subnet.core.reducers import is_alive, replaced
-from iota_subnet.core.state import Miner, Phase, RunState, Shard, StageMerge
+from iota_subnet.core.state import AUDIT, Miner, Phase, RunState, Shard, StageMerge
 from iota_subnet.spec import BlobRef, delta_bytes, mean_bytes, shard_bounds
 
 #: Bytes that the file format may add to the values of a shard.
@@ -257,7 +257,7 @@ def made_by(state: RunState, miner: Miner) -> list[int]:
 def _homeless(state: RunState, merge: StageMerge, shard: Shard) -> bool:
     """Whether an accepted result is nowhere any more: its makers' processes are gone, nobody has installed it, and the
     validator has no copy of it yet."""
-    under_way = shard.recomputing and shard.recomputing != recompute.AUDIT
+    under_way = shard.recomputing and shard.recomputing != AUDIT
     if shard.accepted is None or under_way or any(is_alive(state, merge, hotkey) for hotkey in shard.results):
         return False
     if state.phase is Phase.REDUCE:

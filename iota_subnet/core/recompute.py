@@ -10,10 +10,7 @@ from iota_subnet.core import assignment, safety
 from iota_subnet.core.actions import Action, Contribution, RecomputeShard
 from iota_subnet.core.draw import digest
 from iota_subnet.core.events import Manifest, ShardRecomputed, ShardRef
-from iota_subnet.core.state import Fault, Phase, RunState, Shard, StageMerge
-
-#: Why a shard is recomputed that nobody doubts.
-AUDIT = "a check by chance"
+from iota_subnet.core.state import AUDIT, Fault, Phase, RunState, Shard, StageMerge
 
 #: So often the validator tries again when it can get no contribution at all; then the shard stays as it was.
 EMPTY_HANDED = 3

@@ -9,7 +9,7 @@ from __future__ import annotations
 from iota_subnet.core import assignment
 from iota_subnet.core.actions import Action, Evaluate
 from iota_subnet.core.events import Manifest
-from iota_subnet.core.state import Phase, RunState
+from iota_subnet.core.state import AUDIT, Phase, RunState
 
 #: Seconds after which a copy that failed is tried again.
 RETRY_S = 15.0
@@ -60,6 +60,10 @@ def watch(state: RunState, stages: list[int]) -> list[Action]:
             continue
         for shard in made:
             shard.missing = False
+        for shard in state.merges[stage].shards if stage < len(state.merges) else ():
+            if shard.recomputing == AUDIT:
+                # Asked again it would start from another base, and who was right would look like a liar.
+                shard.recomputing = ""
         lost = state.manifests[stage]
         state.manifests[stage] = Manifest(stage, lost.epoch, state.safe[stage].shards, lost.revision + 1)
         state.returned[stage] = state.safe[stage].epoch

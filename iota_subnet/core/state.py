@@ -14,6 +14,9 @@ from iota_subnet.spec import BlobRef, RunSpec
 #: A miner that fails so many leases in a row, with nothing done in between, has something wrong with it.
 MAX_STRIKES = 12
 
+#: Why a shard is recomputed that nobody doubts.
+AUDIT = "a check by chance"
+
 #: How often a seat is offered before it goes to somebody else.
 TRIES = 3
 

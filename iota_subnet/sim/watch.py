@@ -10,8 +10,7 @@ from iota_subnet.core import invariants
 from iota_subnet.core.actions import GiveLease
 from iota_subnet.core.draw import digest
 from iota_subnet.core.events import Event, ShardRecomputed, Tick
-from iota_subnet.core.recompute import AUDIT
-from iota_subnet.core.state import Phase, Shard
+from iota_subnet.core.state import AUDIT, Phase, Shard
 from iota_subnet.sim.miners import LIE, RING
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
+from iota_subnet.core import safety
 from iota_subnet.core.actions import AssignLayer, Evaluate
 from iota_subnet.core.events import MinerJoined, MinerLeft
-from iota_subnet.core.state import Phase
+from iota_subnet.core.state import AUDIT, Phase
 
 from .bench import Bench
 
@@ -66,3 +67,15 @@ def test_a_replica_that_is_only_away_keeps_its_state_alive() -> None:
     bench.send(MinerJoined(at=bench.now, hotkey=head, boot="0"))
     bench.connect(head)
     assert bench.state.manifests[0] == held and bench.state.waiting_for == "miners train"
+
+
+def test_a_check_by_chance_ends_with_the_state_that_it_began_from() -> None:
+    """Asked again, it would be made from the state that the stage went back to, and honest twins would be named."""
+    bench = Bench(1, 2, rescue_s=3.0, audit_shards=0.0).train().commit_all().merge_all()
+    shard = bench.state.merges[0].shards[0]
+    shard.recomputing, bench.state.forlorn[0] = AUDIT, -100.0
+    safety.watch(bench.state, [0])
+    assert bench.state.returned == {0: 0}
+    back = bench.state.manifests[0]
+    bench.recompute(("m0", "m1"), "from another base")
+    assert not bench.state.faults and bench.state.manifests[0] == back
