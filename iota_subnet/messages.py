@@ -281,11 +281,16 @@ class Installed(FromMiner, frozen=True):
 
 
 class Committed(FromMiner, frozen=True):
-    """A pseudo-gradient, shard by shard."""
+    """A pseudo-gradient, shard by shard, and the transcript of what led to it.
+
+    `signature` is the miner's over `transcript.line`, so that what it says now can be held against it by anybody.
+    """
 
     stage: int
     epoch: int
     shards: tuple[Made, ...]
+    transcript: Made | None = None
+    signature: str = ""
 
 
 class Fetched(FromMiner, frozen=True):

@@ -93,6 +93,9 @@ class WorkSettings(Group):
     drain_s: float = Field(
         30.0, ge=0, description="seconds to finish what others wait for before stopping; 0 stops at once"
     )
+    evidence_bytes: int = Field(
+        4 << 30, ge=1 << 20, description="bytes on disk for what an audit may ask for; who cannot show it is not paid"
+    )
     device: str = Field("cpu", description="torch device of the stage: cpu, cuda, cuda:1, mps")
 
 

@@ -159,7 +159,9 @@ class SwarmSpec:
     With `overlap` miners go on with microbatches of the next epoch while an epoch's merge is under way, and carry over
     to the new state what they learnt meanwhile; only the last epoch ends with its last microbatch.
 
-    Of the shards about which twins agree the validator recomputes the share `audit_shards`, drawn after the fact.
+    Of the shards about which twins agree the validator recomputes the share `audit_shards`, drawn after the fact. Of
+    the replicas' epochs it computes the share `audit_miners` again, and gives up what was not answered after `audit_s`.
+    The duties of a merge earn `merge_share` of what the passes of its epoch earn.
     """
 
     epochs: int = 0
@@ -185,6 +187,9 @@ class SwarmSpec:
     install_s: float = 60.0
     rescue_s: float = 60.0
     audit_shards: float = 0.1
+    audit_miners: float = 0.1
+    audit_s: float = 600.0
+    merge_share: float = 0.05
     score_window_s: float = 600.0
     max_miners: int = 256
     wait_s: float = 120.0

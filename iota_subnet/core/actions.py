@@ -154,6 +154,29 @@ class RecomputeShard(Action):
     base: Manifest
 
 
+#: A lease by the books: number, op, microbatch, what it reads, what its receipt said, and whether that came in time.
+LeaseEntry = tuple[int, Op, int, tuple[BlobRef, ...], BlobRef | None, tuple[float, ...], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditMiner(Action):
+    """Have one miner's epoch computed again, from `base` on and from the inputs of `leases`.
+
+    `first_lease` is the number of the first lease that was given after it installed `base`; `steps` bounds where it
+    then stood in the learning-rate schedule. `transcript` and `shards` are what it committed to.
+    """
+
+    hotkey: str
+    stage: int
+    epoch: int
+    base: Manifest
+    first_lease: int
+    steps: tuple[int, int]
+    leases: tuple[LeaseEntry, ...]
+    transcript: BlobRef
+    shards: tuple[BlobRef, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluate(Action):
     """Measure held-out loss of these manifests, and keep copies of their bytes."""

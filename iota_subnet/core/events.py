@@ -155,12 +155,17 @@ class LeaseFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardsCommitted(Event):
-    """One pseudo-gradient, cut into the shards that COMMIT asked for."""
+    """One pseudo-gradient, cut into the shards that COMMIT asked for, and the transcript of what led to it.
+
+    `signature` is the miner's over both; it is kept so that others can hold the miner to its word.
+    """
 
     hotkey: str
     stage: int
     epoch: int
     shards: tuple[BlobRef, ...]
+    transcript: BlobRef | None = None
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +207,24 @@ class ShardRecomputed(Event):
     weights: BlobRef
     momentum: BlobRef
     contributors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinerAudited(Event):
+    """A miner's epoch was computed again. `verdict` sound: it did what it said. failed: it did not, and `reason` says
+    where. withheld: it did not show what it has to keep. void: the auditor could not look, which says nothing of it.
+
+    `losses` is how many of its loss reports were found true.
+    """
+
+    hotkey: str
+    stage: int
+    epoch: int
+    verdict: Literal["sound", "failed", "withheld", "void"]
+    reason: str
+    passes: int = 0
+    losses: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +280,7 @@ ALL: dict[str, type[Event]] = {
         ShardFetched,
         ShardReduced,
         ShardRecomputed,
+        MinerAudited,
         Evaluated,
         WeightsSet,
         EffectFailed,

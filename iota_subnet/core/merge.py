@@ -52,6 +52,8 @@ def committed(state: RunState, event: ShardsCommitted) -> list[Action]:
                 Refuse(event.hotkey, what, f"{blob.nbytes} bytes cannot be {hi - lo} values in {train.delta_codec}")
             ]
     merge.commits[event.hotkey] = (max(1, miner.batches), event.shards)
+    if event.transcript is not None:
+        merge.transcripts[event.hotkey] = event.transcript
     # What is done from here on belongs to the next pseudo-gradient.
     miner.batches = 0
     state.index.miner(miner.hotkey)

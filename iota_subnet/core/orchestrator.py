@@ -7,6 +7,7 @@ from dataclasses import replace
 from iota_subnet.core import (
     admission,
     assignment,
+    audits,
     departure,
     flow,
     lapses,
@@ -27,6 +28,7 @@ from iota_subnet.core.events import (
     LeaseFailed,
     LeaseFinished,
     MetagraphChanged,
+    MinerAudited,
     MinerConnected,
     MinerDisconnected,
     MinerJoined,
@@ -111,6 +113,8 @@ class Orchestrator:
                 return merge.reduced(state, event)
             case ShardRecomputed():
                 return recompute.recomputed(state, event)
+            case MinerAudited():
+                return audits.concluded(state, event)
             case Evaluated():
                 return self._evaluated(event)
             case WeightsSet():
@@ -148,7 +152,7 @@ class Orchestrator:
         for report in [report for report in state.reports if report.scores][-1:]:
             if not report.weights_set:
                 actions.append(PublishScores(report.epoch, tuple(report.scores.items())))
-        return [*actions, *recompute.resend(state)]
+        return [*actions, *recompute.resend(state), *audits.resend(state)]
 
     def _stop_clocks(self, seconds: float) -> None:
         """Nobody could keep a deadline while the validator was down: the time it was away does not count."""
@@ -229,6 +233,8 @@ class Orchestrator:
             stepped = bool(wanted.base) and miner.installed == event.epoch - 1
             own = merge.made_by(state, miner)
             state.bytes_merge += sum(_traffic(shard, stepped) for shard in wanted.shards if shard.lo not in own)
+        if miner.installed < event.epoch:
+            audits.begin(state, miner, event.epoch)
         if miner.installed < event.epoch - 1:
             # Nothing leads from what it held to this: what it did there is not in what it holds now.
             miner.batches = 0

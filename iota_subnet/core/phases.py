@@ -5,7 +5,7 @@ Law: a phase has a deadline, a quorum and a reason for waiting that a person can
 
 from __future__ import annotations
 
-from iota_subnet.core import assignment, balance, flow, merge, recompute, safety, scoring
+from iota_subnet.core import assignment, audits, balance, flow, merge, recompute, safety, scoring
 from iota_subnet.core.actions import Action, PublishScores, SetPhase
 from iota_subnet.core.draw import commitment, salt
 from iota_subnet.core.state import EpochReport, Miner, Phase, RunState
@@ -120,7 +120,7 @@ def _commit(state: RunState) -> list[Action]:
         return []
     # The deadline is set before the plan, which carries it.
     actions = _enter(state, Phase.REDUCE, state.spec.swarm.reduce_s, "pairs reduce their shards")
-    return actions + merge.plan(state)
+    return actions + merge.plan(state) + audits.open_all(state)
 
 
 def _reduce(state: RunState) -> list[Action]:
@@ -174,6 +174,7 @@ def _install(state: RunState) -> list[Action]:
     if state.spec.swarm.epochs and nxt >= state.spec.swarm.epochs:
         return _enter(state, Phase.DONE, 0.0, f"the run is complete after {nxt} epochs")
     recompute.expire(state)
+    audits.expire(state)
     state.epoch = nxt
     return _start_epoch(state)
 

@@ -6,7 +6,7 @@ drawn at random within capacity, because CLASP needs random pathways; the propen
 
 from __future__ import annotations
 
-from iota_subnet.core import choice, flow, lapses, receipts, trust
+from iota_subnet.core import audits, choice, flow, lapses, receipts, trust
 from iota_subnet.core.actions import Action, GiveLease, Refuse, WithdrawLease
 from iota_subnet.core.cards import Card
 from iota_subnet.core.deadlines import Due
@@ -106,6 +106,8 @@ def _give(state: RunState, batch: Microbatch, card: Card, chance: float = 1.0) -
     batch.hands[card.hotkey] = None
     index.dues.add(deadline, LEASE, lease.id)
     index.loaded(state, card)
+    if card.hotkey in state.watched:
+        audits.note(state, state.watched[card.hotkey], lease)
     return _message(batch, lease)
 
 
@@ -141,6 +143,8 @@ def finished(state: RunState, event: LeaseFinished) -> list[Action]:
     batch.lease, batch.rest_until = None, 0.0
     if state.complaints:
         _praise(state, batch, lease)
+    if event.hotkey in state.watched:
+        audits.finished(state, state.watched[event.hotkey], event)
     _deliver(batch, lease, event)
     made = batch.forward[lease.stage]
     if made is not None:

@@ -1,7 +1,8 @@
-"""What a miner has earned: over the last window, volume x quality x agreement, and nothing at all after a fault.
+"""What a miner has earned: over the last window, volume x quality x agreement x standing, and nothing after a fault.
 
-Volume counts verified passes by the stage's share of FLOPs; quality comes from CLASP; agreement is 1 but for who
-differs from most of its twins; being registered pays nothing. Scores are kept by hotkey and are never negative.
+Volume counts verified passes by the stage's share of FLOPs, and the duties of the merge; quality comes from CLASP;
+agreement is 1 but for who differs from most of its twins; standing is what audits leave of it; being registered pays
+nothing. Scores are kept by hotkey and are never negative.
 """
 
 from __future__ import annotations
@@ -24,11 +25,21 @@ def close_epoch(state: RunState) -> None:
         report.train_loss = fsum(sample.loss for sample in state.samples) / len(state.samples)
     agreement.forget(state)
     shares = agreement.shares(state)
-    for hotkey, volume in state.volume.items():
+    merged = duties(state)
+    for hotkey in dict.fromkeys([*state.volume, *merged]):
         effect = report.effects.get(hotkey)
-        quality = effect.quality if effect else 1.0
-        part = Part(state.now, state.epoch, volume, quality, shares.get(hotkey, 1.0))
+        part = Part(
+            state.now,
+            state.epoch,
+            state.volume.get(hotkey, 0.0),
+            effect.quality if effect else 1.0,
+            shares.get(hotkey, 1.0),
+            merged.get(hotkey, 0.0),
+            # Drawn for an audit, and there was nothing to look at.
+            0.0 if state.unshown.get(hotkey) == state.epoch else 1.0,
+        )
         state.parts.setdefault(hotkey, []).append(part)
+    state.unshown = {}
     oldest = state.now - state.spec.swarm.score_window_s
     state.parts = {
         hotkey: kept for hotkey, parts in state.parts.items() if (kept := [part for part in parts if part.at > oldest])
@@ -50,4 +61,20 @@ def score(state: RunState, hotkey: str) -> float:
     """One hotkey's score; the parts it is made of are in `state.parts[hotkey]`."""
     if any(fault.hotkey == hotkey for fault in state.faults):
         return 0.0
-    return fsum(part.volume * part.quality * part.agreement for part in state.parts.get(hotkey, []))
+    return fsum(part.worth for part in state.parts.get(hotkey, []))
+
+
+def duties(state: RunState) -> dict[str, float]:
+    """Pay for the merge, by hotkey: a stage's pool is `merge_share` of what its passes earn in this epoch. A shard's
+    part of it is divided among those whose result was accepted; what nobody reduced rightly is paid to nobody."""
+    paid: dict[str, float] = {}
+    for merge in state.merges:
+        pool = state.spec.swarm.merge_share * state.index.shares[merge.stage] * len(state.samples)
+        for shard in merge.shards:
+            if shard.accepted is None:
+                continue
+            right = [h for h, made in shard.results.items() if made.digests == shard.accepted.digests]
+            for hotkey in right:
+                part = pool * (shard.hi - shard.lo) / state.sizes[merge.stage] / len(right)
+                paid[hotkey] = paid.get(hotkey, 0.0) + part
+    return paid

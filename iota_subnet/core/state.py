@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from iota_subnet.core.actions import Op
+from iota_subnet.core.actions import AuditMiner, Op
 from iota_subnet.core.clasp import Effect, Sample
 from iota_subnet.core.events import Manifest, ShardRef
 from iota_subnet.core.index import Index
@@ -193,14 +193,15 @@ class Shard:
 class StageMerge:
     """One stage's merge: who may commit, what was committed, the shards.
 
-    `gone` names who committed and then lost its process: what it made may still be had, its duties are over. `left`
-    are the shards without an accepted result.
+    `transcripts` are what those who committed say that they did. `gone` names who committed and then lost its process:
+    what it made may still be had, its duties are over. `left` are the shards without an accepted result.
     """
 
     stage: int
     eligible: tuple[str, ...]
     shard_count: int
     commits: dict[str, tuple[int, tuple[BlobRef, ...]]] = field(default_factory=dict)
+    transcripts: dict[str, BlobRef] = field(default_factory=dict)
     shards: list[Shard] = field(default_factory=list)
     gone: dict[str, None] = field(default_factory=dict)
     left: dict[int, None] = field(default_factory=dict)
@@ -217,13 +218,66 @@ class Met:
 
 @dataclass(slots=True)
 class Part:
-    """One epoch's part of a hotkey's score: volume x quality x agreement, times nothing at all after a fault."""
+    """One epoch's part of a hotkey's score: (volume + merged) x quality x agreement x standing, and nothing at all
+    after a fault. `volume` pays passes, `merged` duties of the merge; `standing` is 0 where an audit found fault."""
 
     at: float
     epoch: int
     volume: float
     quality: float
     agreement: float = 1.0
+    merged: float = 0.0
+    standing: float = 1.0
+
+    @property
+    def worth(self) -> float:
+        return (self.volume + self.merged) * self.quality * self.agreement * self.standing
+
+
+@dataclass(slots=True)
+class Watched:
+    """A lease of a miner that will be audited: what it reads, and what its receipt said while the epoch trained."""
+
+    op: Op
+    batch: int
+    inputs: tuple[BlobRef, ...]
+    output: BlobRef | None = None
+    losses: tuple[float, ...] = ()
+    done: bool = False
+
+
+@dataclass(slots=True)
+class Watch:
+    """The books of one such miner, from the moment when its process `boot` installed `base`. See `audits`."""
+
+    stage: int
+    epoch: int
+    boot: str
+    base: Manifest
+    first_lease: int
+    lowest: int
+    highest: int
+    leases: dict[int, Watched] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """An audit that was asked for and is not answered."""
+
+    asked_at: float
+    order: AuditMiner
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an audit found. `losses` of the hotkey's loss reports were computed again."""
+
+    at: float
+    epoch: int
+    verdict: str
+    reason: str
+    passes: int = 0
+    losses: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +305,8 @@ class EpochReport:
 
     By stage, `coverage` is the share of the parameters that were averaged and `included` the share of the committed
     work that is in them; `missed` says in words what is not. `audited` shards were checked by chance, `recomputed` ones
-    had to be. `returned` are stages whose new state was lost and that went back to the last copy.
+    had to be; `audits_failed` of `audits` of miners found fault. `returned` are stages whose new state was lost and
+    that went back to the last copy.
     """
 
     epoch: int
@@ -268,6 +323,8 @@ class EpochReport:
     twin_disagreements: int = 0
     recomputed: int = 0
     audited: int = 0
+    audits: int = 0
+    audits_failed: int = 0
     replicas_identical: bool = True
     returned: list[int] = field(default_factory=list)
     effects: dict[str, Effect] = field(default_factory=dict)
@@ -284,7 +341,10 @@ class RunState:
     `line` says who waits for a seat and when it last asked; `banned` until when and why (see `trust`). `former` are the
     manifests of the epoch before, `safe` the newest that the validator holds; a copy that failed is tried again at
     `copy_due` (see `safety`). `audits` are checks of the epoch before that are still under way, by stage, epoch and
-    shard; `agreement` is how often two hotkeys agreed and differed, and when last. `early` counts microbatches that
+    shard; `agreement` is how often two hotkeys agreed and differed, and when last. `watched`
+    are the books of those who will be audited, `open_audits` what the auditor owes by hotkey and epoch, `verdicts` what
+    it said; `unshown` is who had nothing to show for the epoch. Draws depend on `audit_secret`, or on the run's if
+    there is none: a validator that follows another one's ledger draws for itself. `early` counts microbatches that
     retired in INSTALL. `age` is how long a microbatch takes from its opening to its retirement.
     """
 
@@ -325,6 +385,11 @@ class RunState:
     merges: list[StageMerge] = field(default_factory=list)
     audits: dict[tuple[int, int, int], Shard] = field(default_factory=dict)
     agreement: dict[tuple[str, str], Met] = field(default_factory=dict)
+    audit_secret: str = ""
+    watched: dict[str, Watch] = field(default_factory=dict)
+    open_audits: dict[tuple[str, int], Open] = field(default_factory=dict)
+    verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
+    unshown: dict[str, int] = field(default_factory=dict)
     parts: dict[str, list[Part]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     reports: list[EpochReport] = field(default_factory=list)

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from iota_subnet.messages import FromMiner, Lease, Receipt
+from iota_subnet.protocol import MergePlan
 from iota_subnet.train.transcript import Transcript
+from iota_subnet.wire.blobs import BlobStore
 
 if TYPE_CHECKING:
     from iota_subnet.train.allreduce import Delta
@@ -62,9 +64,9 @@ class Conduct:
         return transcript
 
     def reduce(
-        self, runner: StageRunner, lo: int, hi: int, given: Sequence[tuple[int, bytes | Delta]], twin: str
+        self, runner: StageRunner, lo: int, hi: int, given: Sequence[tuple[int, bytes | Delta]], shard: int
     ) -> ReducedShard:
-        """The mean of a shard and what follows from it. `twin` is the hotkey that was drawn to reduce it too."""
+        """The mean of a shard and what follows from it; a cheat can see in the plan which pair was drawn for it."""
         return runner.reduce(lo, hi, given)
 
     def receipts(self, receipt: Receipt) -> Sequence[FromMiner]:
@@ -75,9 +77,13 @@ class Conduct:
         """Seconds to wait before a lease is worked off."""
         return 0.0
 
-    def serves(self, digest: str, topic: str) -> bool:
-        """Whether bytes are handed out that were made for `topic`: batch, merge, state or evidence."""
-        return True
+    def planned(self, plan: MergePlan) -> None:
+        """The salt is out: who reduces what with whom is known from here on."""
+
+    def shelf(self, store: BlobStore, what: str) -> BlobStore:
+        """Where what others may fetch is kept: `what` is outbox or evidence. A cheat wraps it and hands out less, or
+        other bytes."""
+        return store
 
 
 def perform(

@@ -28,13 +28,17 @@ from iota_subnet.messages import (
     Reduced,
     StageManifest,
 )
+from iota_subnet.miner.conduct import Conduct
 from iota_subnet.miner.engine import Engine
+from iota_subnet.miner.evidence import Evidence
 from iota_subnet.miner.outbox import Outbox
 from iota_subnet.spec import BlobRef, RunSpec
 from iota_subnet.tasks import cancel
+from iota_subnet.train import transcript
 from iota_subnet.train.allreduce import Delta, read_delta
 from iota_subnet.train.codec import BadPayload, digest
 from iota_subnet.train.state import ReducedShard
+from iota_subnet.train.transcript import Transcript
 from iota_subnet.wire.blobs import BlobFetcher, FetchFailed, StoreFull
 from template.logs import short
 
@@ -64,12 +68,18 @@ class Merger:
         outbox: Outbox,
         send: Callable[[FromMiner], object],
         on_installed: Callable[[int], object] = lambda epoch: None,
+        conduct: Conduct | None = None,
+        evidence: Evidence | None = None,
+        sign: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self._engine = engine
         self._fetcher = fetcher
         self._outbox = outbox
         self._send = send
         self._on_installed = on_installed
+        self._conduct = conduct or Conduct()
+        self._evidence = evidence
+        self._sign = sign
         self._commits: dict[tuple[int, int], Committed] = {}
         self._reports: dict[Place, Fetched] = {}
         self._fixed: dict[Place, asyncio.Future[tuple[str, ...]]] = {}
@@ -133,10 +143,22 @@ class Merger:
         await cancel(list(self._tasks.values()))
 
     async def _commit(self, stage: int, epoch: int, shards: int) -> None:
-        blobs, _ = await self._engine.call(lambda runner: runner.pseudo_gradient(shards))
+        (blobs, said), _ = await self._engine.call(lambda runner: self._take(runner, shards))
         made = tuple(self._outbox.put(("merge", epoch), blob) for blob in blobs)
-        self._commits = {(stage, epoch): Committed(stage, epoch, made)}
+        told, signature = None, ""
+        if said is not None and self._evidence is not None and self._sign is not None:
+            data = transcript.encode(self._conduct.transcript(said))
+            told = self._outbox.put(("merge", epoch), data)
+            digests = tuple(shard.digest for shard in made)
+            signature = self._sign(transcript.line(said.run, stage, epoch, told.digest, digests)).hex()
+            self._evidence.keep(epoch, [(told.digest, data), *zip(digests, blobs, strict=True)])
+            await self._evidence.settled()
+        self._commits = {(stage, epoch): Committed(stage, epoch, made, told, signature)}
         self._send(self._commits[stage, epoch])
+
+    def _take(self, runner: StageRunner, shards: int) -> tuple[list[bytes], Transcript | None]:
+        blobs = self._conduct.pseudo_gradient(runner, shards)
+        return blobs, self._evidence.close() if self._evidence is not None else None
 
     async def _reduce(self, place: Place, duty: PlannedDuty, part_s: float) -> None:
         have = await self._gather(place, duty, part_s)
@@ -148,7 +170,9 @@ class Merger:
             return
         # The order of the plan is the order of the sum; a set of contributors has none.
         given = [(c.weight, have[c.hotkey]) for c in duty.contributions if c.hotkey in counted]
-        made, _ = await self._engine.call(lambda runner: runner.reduce(duty.lo, duty.hi, given))
+        made, _ = await self._engine.call(
+            lambda runner: self._conduct.reduce(runner, duty.lo, duty.hi, given, duty.shard)
+        )
         self._publish(place, made)
 
     async def _gather(self, place: Place, duty: PlannedDuty, part_s: float) -> dict[str, Delta]:
@@ -215,9 +239,7 @@ class Merger:
             await self._engine.open(spec, manifest.stage)
             before, self._held = self._held, (None, ())
             try:
-                await self._engine.call(
-                    lambda runner: runner.install(manifest.epoch, shards, inner_step, spec.swarm.overlap)
-                )
+                await self._engine.call(lambda runner: self._take_up(runner, spec, manifest, shards, inner_step))
             except ValueError:
                 # Wrong bytes: the runner has kept what it had.
                 self._held = before
@@ -232,6 +254,20 @@ class Merger:
             )  # fmt: skip
         held_digest, _ = await self._engine.call(lambda runner: runner.state_digest())
         self._send(Installed(manifest.stage, manifest.epoch, held_digest, manifest.name))
+
+    def _take_up(
+        self,
+        runner: StageRunner,
+        spec: RunSpec,
+        manifest: StageManifest,
+        shards: list[tuple[int, int, bytes, bytes]],
+        inner_step: int | None,
+    ) -> None:
+        """Install, and begin a new transcript."""
+        runner.install(manifest.epoch, shards, inner_step, spec.swarm.overlap)
+        if self._evidence is not None:
+            self._evidence.begin(manifest.stage, manifest.epoch, manifest.name, runner.inner_step)
+        self._conduct.installed(runner, manifest.epoch)
 
     def _serve(
         self, name: tuple[Any, ...], manifest: StageManifest, shards: list[tuple[int, int, bytes, bytes]]

@@ -16,7 +16,9 @@ from iota_subnet import SPEC_VERSION
 from iota_subnet import messages as m
 from iota_subnet.core.draw import commitment
 from iota_subnet.core.pairs import pairs
+from iota_subnet.miner.conduct import Conduct
 from iota_subnet.miner.engine import Engine
+from iota_subnet.miner.evidence import Evidence
 from iota_subnet.miner.merge import PART_S, Merger
 from iota_subnet.miner.outbox import Outbox
 from iota_subnet.miner.record import Record
@@ -28,7 +30,7 @@ from iota_subnet.spec import RunSpec, SpecError
 from iota_subnet.statusfile import NAME, StatusFile
 from iota_subnet.tasks import cancel
 from iota_subnet.wire.backoff import Backoff
-from iota_subnet.wire.blobs import BlobFetcher, BlobServer, CannotListen, MemoryStore
+from iota_subnet.wire.blobs import BlobFetcher, BlobServer, CannotListen, DirStore, MemoryStore
 from iota_subnet.wire.channel import ChannelClient
 from template.base.miner import BaseMinerNeuron
 from template.chain import Chain, NeuronView
@@ -65,9 +67,15 @@ class IotaMiner(BaseMinerNeuron):
     worker_type: type[Worker] = Worker
 
     def __init__(
-        self, settings: MinerSettings, chain: Chain, wallet: Any, clock: Callable[[], float] = time.time
+        self,
+        settings: MinerSettings,
+        chain: Chain,
+        wallet: Any,
+        clock: Callable[[], float] = time.time,
+        conduct: Conduct | None = None,
     ) -> None:
         super().__init__(settings, chain, wallet, clock)
+        self.conduct = conduct or Conduct()
         self.boot = secrets.token_hex(16)
         self.validator: NeuronView | None = None
         self.spec: RunSpec | None = None
@@ -97,8 +105,14 @@ class IotaMiner(BaseMinerNeuron):
         axon = self.settings.axon
         self._closing.callback(self._engine.close)
         self.dendrite = SignedDendrite(self.wallet, clock=self.clock)
-        self.store = MemoryStore(self.settings.blobs.max_bytes)
-        self.server = BlobServer(self.store, axon.ip, self.settings.blobs.port, self.hotkey, verify, self.clock)
+        self.store = self.conduct.shelf(MemoryStore(self.settings.blobs.max_bytes), "outbox")
+        folder = self.settings.state_path.parent / "evidence"
+        shelf = self.conduct.shelf(DirStore(folder, self.settings.work.evidence_bytes), "evidence")
+        self.evidence = Evidence(self.hotkey, shelf)
+        self.server = BlobServer(
+            self.store, axon.ip, self.settings.blobs.port, self.hotkey, verify, self.clock,
+            archive=shelf,
+        )  # fmt: skip
         # No blob is larger than what the store holds; how large those of this run are is for the validator to say.
         limit = self.settings.blobs.max_bytes
         self.fetcher = BlobFetcher(
@@ -113,8 +127,11 @@ class IotaMiner(BaseMinerNeuron):
             raise BadSettings(f"--blobs.port (BLOBS_PORT): {error.strerror}") from None
         self.server.advertise = advertised(axon, self.server.url)
         outbox = Outbox(self.store)
-        self.worker = self.worker_type(self._engine, self.fetcher, outbox, self._send)
-        self.merger = self.merger_type(self._engine, self.fetcher, outbox, self._send, self.worker.sweep)
+        self.worker = self.worker_type(self._engine, self.fetcher, outbox, self._send, self.conduct, self.evidence)
+        self.merger = self.merger_type(
+            self._engine, self.fetcher, outbox, self._send, self._began, self.conduct, self.evidence,
+            lambda data: sign(self.wallet, data),
+        )  # fmt: skip
         self.axon = SignedAxon(
             self.wallet, axon.ip, axon.port, axon.external_ip, axon.external_port, who=self.who,
             max_body_bytes=axon.max_body_bytes, clock=self.clock,
@@ -224,6 +241,7 @@ class IotaMiner(BaseMinerNeuron):
             self.stop()
             return None
         self.server.issuer = self.validator.hotkey
+        self.evidence.run = self.spec.digest()
         self.merger.begin()
         self._commitment = -1, ""
         return answer
@@ -324,6 +342,7 @@ class IotaMiner(BaseMinerNeuron):
         if undrawn:
             # In the place of a reducer that is gone, if the validator is honest; from others' logs one can see it.
             logger.info("epoch {}: shards {} were drawn for others", synapse.epoch, undrawn)
+        self.conduct.planned(synapse)
         # The rest of the time is for reducing, and for the validator to do what could not be done.
         part_s = min(PART_S, synapse.seconds_left / 3)
         self.merger.reduce(synapse.stage, synapse.epoch, synapse.duties, part_s)
@@ -354,6 +373,10 @@ class IotaMiner(BaseMinerNeuron):
                     self._rejoin.set()
 
     # Help
+
+    def _began(self, epoch: int) -> None:
+        self.worker.sweep(epoch)
+        self.evidence.sweep(epoch)
 
     def _holds(self, stage: int, epoch: int) -> bool:
         runner = self._engine.runner

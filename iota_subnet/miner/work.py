@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from iota_subnet.messages import Blob, Failure, FromMiner, Lease, Receipt
+from iota_subnet.miner.conduct import Conduct, perform
 from iota_subnet.miner.engine import Engine
+from iota_subnet.miner.evidence import Evidence
 from iota_subnet.miner.outbox import Outbox
 from iota_subnet.spec import BlobRef
 from iota_subnet.tasks import cancel
 from iota_subnet.train import codec
+from iota_subnet.train.transcript import Pass
 from iota_subnet.wire.blobs import BlobFetcher, FetchFailed
 
 if TYPE_CHECKING:
@@ -38,12 +41,20 @@ class Worker:
     """Works off the leases of one stage."""
 
     def __init__(
-        self, engine: Engine, fetcher: BlobFetcher, outbox: Outbox, send: Callable[[FromMiner], object]
+        self,
+        engine: Engine,
+        fetcher: BlobFetcher,
+        outbox: Outbox,
+        send: Callable[[FromMiner], object],
+        conduct: Conduct | None = None,
+        evidence: Evidence | None = None,
     ) -> None:
         self._engine = engine
         self._fetcher = fetcher
         self._outbox = outbox
         self._send = send
+        self._conduct = conduct or Conduct()
+        self._evidence = evidence
         self._tasks: dict[Identity, asyncio.Task[None]] = {}
         self._receipts: OrderedDict[Identity, Receipt] = OrderedDict()
         self._epochs: dict[int, int] = {}
@@ -59,7 +70,7 @@ class Worker:
         name = identity(lease)
         receipt = self._receipts.get(name)
         if receipt is not None:
-            self._send(receipt)
+            self._answer(receipt)
         elif name not in self._tasks:
             task = asyncio.get_running_loop().create_task(self._work(name, lease))
             self._tasks[name] = task
@@ -87,7 +98,14 @@ class Worker:
         """End what is under way."""
         await cancel(list(self._tasks.values()))
 
+    def _answer(self, receipt: Receipt) -> None:
+        for message in self._conduct.receipts(receipt):
+            self._send(message)
+
     async def _work(self, name: Identity, lease: Lease) -> None:
+        wait_s = self._conduct.delay_s(lease)
+        if wait_s:
+            await asyncio.sleep(wait_s)
         try:
             inputs = await asyncio.gather(*(self._fetch(blob) for blob in lease.inputs))
         except FetchFailed as error:
@@ -110,15 +128,28 @@ class Worker:
         while len(self._receipts) > MAX_RECEIPTS:
             self._receipts.popitem(last=False)
         self.done += 1
-        self._send(receipt)
+        self._answer(receipt)
 
     async def _compute(self, lease: Lease, inputs: list[bytes]) -> Receipt:
-        (output, losses, step), seconds = await self._engine.call(lambda runner: run(runner, lease, inputs))
+        (done, output, epoch), seconds = await self._engine.call(lambda runner: self._pass(runner, lease, inputs))
         made = None
         if output:
-            made = self._outbox.put(("batch", lease.batch), output)
+            made = self._outbox.put(("batch", lease.batch), output, done.output)
             self._epochs[lease.batch] = lease.epoch
-        return Receipt(lease.lease, made, tuple(losses), seconds, step)
+        if self._evidence is not None:
+            read = [(blob.digest, data) for blob, data in zip(lease.inputs, inputs, strict=True)]
+            self._evidence.keep(epoch, [*read, *([(done.output, output)] if output else [])])
+        return Receipt(lease.lease, made, done.losses, seconds, done.step)
+
+    def _pass(self, runner: StageRunner, lease: Lease, inputs: list[bytes]) -> tuple[Pass, bytes, int]:
+        """One pass, noted before the next can begin: what is signed later is in the order of computing."""
+        output, losses, step = perform(self._conduct, runner, lease, inputs)
+        read = tuple(blob.digest for blob in lease.inputs)
+        made = codec.digest(output) if output else ""
+        done = Pass(lease.lease, lease.op, lease.batch, read, made, tuple(losses), step)
+        if self._evidence is not None:
+            self._evidence.note(done)
+        return done, output, runner.epoch
 
     async def _fetch(self, blob: Blob) -> bytes:
         with self._engine.meter.fetching():
@@ -128,22 +159,6 @@ class Worker:
 def identity(lease: Lease) -> Identity:
     """What makes two leases the same; URLs, tickets and seconds left differ each time one is given."""
     return lease.lease, lease.op, lease.batch, lease.stage, lease.epoch, *(blob.digest for blob in lease.inputs)
-
-
-def run(runner: StageRunner, lease: Lease, inputs: list[bytes]) -> tuple[bytes, list[float], int]:
-    """One pass: its output, the tail's losses, and the inner step after it."""
-    if runner.stage != lease.stage:
-        raise RuntimeError(f"the lease is for stage {lease.stage}, this miner holds stage {runner.stage}")
-    output, losses = b"", list[float]()
-    match lease.op:
-        case "forward":
-            output = runner.forward(lease.batch, inputs[0])
-        case "loss":
-            x, tokens = inputs if len(inputs) == 2 else (b"", inputs[0])
-            output, losses = runner.forward_backward(lease.batch, x, tokens)
-        case "backward":
-            output = runner.backward(lease.batch, inputs[0], inputs[1])
-    return output, losses, runner.inner_step
 
 
 def culprit(runner: StageRunner, lease: Lease, inputs: list[bytes]) -> int:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from iota_subnet.core.actions import Action, Evaluate, ForgetBatch, PublishBatch, PublishScores, RecomputeShard
+from iota_subnet.books import Line, disagreement
+from iota_subnet.core.actions import (
+    Action,
+    AuditMiner,
+    Evaluate,
+    ForgetBatch,
+    PublishBatch,
+    PublishScores,
+    RecomputeShard,
+)
 from iota_subnet.core.events import (
     BatchPublished,
     EffectFailed,
     Evaluated,
     Manifest,
+    MinerAudited,
     RunStarted,
     ShardRecomputed,
     ShardRef,
@@ -19,6 +29,7 @@ from iota_subnet.core.events import (
 from iota_subnet.sim.miners import reduced_digests
 from iota_subnet.sim.network import tokens_of
 from iota_subnet.sim.plans import Trait
+from iota_subnet.sim.watch import need
 from iota_subnet.spec import BlobRef
 
 if TYPE_CHECKING:
@@ -27,6 +38,7 @@ if TYPE_CHECKING:
 #: How often the owner looks after the subnet, and how long an audit and a transaction take (simulated seconds).
 OWNER_S = 15.0
 AUDIT_S = 0.5
+REPLAY_S = 3.0
 CHAIN_S = 1.0
 
 #: How often a failing effect is tried, as by the real shell.
@@ -71,6 +83,11 @@ class Backstage:
                     world.counts["auditor"] += 1
                 else:
                     self._soon(AUDIT_S, lambda: self._recompute(action, TRIES))
+            case AuditMiner():
+                if rng.random() < world.plan.auditor_loss:
+                    world.counts["auditor"] += 1
+                else:
+                    self._soon(REPLAY_S, lambda: self._audit(action))
             case Evaluate():
                 self._soon(world.plan.copy_s, lambda: self._evaluate(action, TRIES))
             case PublishScores():
@@ -144,6 +161,36 @@ class Backstage:
                 weights=refs[1],
                 momentum=refs[2],
                 contributors=tuple(c.hotkey for c in chosen),
+            )
+        )
+
+    def _audit(self, action: AuditMiner) -> None:
+        """Look into the books as the real auditor does, and see what only computing again would show."""
+        world = self.world
+        miner = world.miners[action.hotkey]
+        said = world.shown.get(action.transcript.digest, ())
+        books = [
+            Line(number, op, batch, tuple(b.digest for b in inputs), output.digest if output else "", losses, done)
+            for number, op, batch, inputs, output, losses, done in action.leases
+        ]
+        reason = disagreement(books, said, action.first_lease)
+        need(not reason, f"the books contradict {action.hotkey}, which is honest about what it did: {reason}")
+        if not world.network.can_fetch(action.transcript):
+            verdict: Literal["sound", "failed", "withheld"] = "withheld"
+            miner.withheld = True
+        else:
+            verdict = "failed" if miner.trait.cheats else "sound"
+        world.counts[f"audit_{verdict}"] += 1
+        world.post(
+            MinerAudited(
+                at=world.clock,
+                hotkey=action.hotkey,
+                stage=action.stage,
+                epoch=action.epoch,
+                verdict=verdict,
+                reason="" if verdict == "sound" else "the output of pass 0 differs",
+                passes=len(said),
+                losses=sum(line.op == "loss" for line in said),
             )
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from iota_subnet.books import Line
 from iota_subnet.core.actions import (
     Action,
     AssignLayer,
@@ -70,6 +71,10 @@ class ScriptedMiner:
         self.busy_s = 0.0
         #: Whether it has ever published a lie.
         self.lied = False
+        #: Whether a pass of it was not what it should be.
+        self.cheated = False
+        #: Whether what an audit asked for could not be had, which is nobody's lie.
+        self.withheld = False
         self.reset()
 
     def reset(self) -> None:
@@ -80,10 +85,13 @@ class ScriptedMiner:
         self.receipts: dict[int, LeaseFinished] = {}
         self.running: dict[int, None] = {}
         self.graphs: dict[int, float] = {}
+        self.transcript: BlobRef | None = None
         self.committed: tuple[int, tuple[BlobRef, ...]] | None = None
         self.duties: dict[tuple[int, int], tuple[Duty, Manifest, tuple[str, ...]]] = {}
         self.friends: dict[tuple[int, int], None] = {}
         self.fixed: dict[tuple[int, int], FixContributors] = {}
+        self.passes: list[Line] = []
+        self.noting = False
 
     @property
     def process(self) -> str:
@@ -162,6 +170,7 @@ class ScriptedMiner:
         self.stage, self.manifest = manifest.stage, manifest
         if held != manifest:
             self.serve(held, manifest)
+            self.passes, self.noting = [], True
         state = digest("state", *(name for shard in manifest.shards for name in shard.digests[:2])).hex()
         self.send(
             StageInstalled(
@@ -200,8 +209,20 @@ class ScriptedMiner:
     def commit(self, epoch: int, shards: int) -> None:
         if self.committed is None or self.committed[0] != epoch:
             blobs = tuple(self.blob(8, "pseudo-gradient", epoch, index) for index in range(shards))
+            self.noting = False
+            self.transcript = self.blob(8, "transcript", epoch)
+            self.world.shown[self.transcript.digest] = tuple(self.passes)
             self.committed = epoch, blobs
-        self.send(ShardsCommitted(at=0.0, hotkey=self.hotkey, stage=self.stage, epoch=epoch, shards=self.committed[1]))
+        self.send(
+            ShardsCommitted(
+                at=0.0,
+                hotkey=self.hotkey,
+                stage=self.stage,
+                epoch=epoch,
+                shards=self.committed[1],
+                transcript=self.transcript,
+            )
+        )
 
     # -- leases -------------------------------------------------------------------------------------------------------
 
@@ -282,6 +303,11 @@ class ScriptedMiner:
             at=0.0, hotkey=self.hotkey, lease=lease.lease, output=output, losses=losses, seconds=seconds, inner_step=0
         )
         self.receipts[lease.lease] = receipt
+        if self.noting:
+            read = tuple(blob.digest for blob in lease.inputs)
+            made = output.digest if output is not None else ""
+            self.passes.append(Line(lease.lease, lease.op, lease.batch, read, made, losses))
+        self.cheated |= self.trait.cheats
         self.send(receipt)
         if self.trait.dropout and self.world.rng.random() < self.trait.dropout:
             self.world.drop_out(self)

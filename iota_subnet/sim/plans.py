@@ -27,12 +27,14 @@ class Trait:
     how many forward passes it can keep for their backward (0: no limit); one it cannot is computed again.
     `dropout` is the chance that it vanishes after a lease; it is back `rejoin_s` later (0: never), as a new process.
     `blob_loss` is the chance that what it publishes is gone before anybody reads it. Those who `colludes` are one ring:
-    they reduce wrongly, all in the same way, where both members of a pair are of it, and rightly everywhere else.
+    they reduce wrongly, all in the same way, where both members of a pair are of it, and rightly everywhere else. The
+    passes of who `cheats` are wrong, which only an audit can see.
     """
 
     seconds: float = 0.4
     lies_in_reduce: bool = False
     colludes: bool = False
+    cheats: bool = False
     wrong_losses: bool = False
     fails_all: bool = False
     silent: bool = False
@@ -110,6 +112,7 @@ class Plan:
             "reduce_s": 10.0,
             "install_s": 8.0,
             "score_window_s": 1e6,
+            "audit_miners": 0.3,
             "max_miners": max(32, 2 * self.miners),
         }
         return RunSpec(

@@ -29,6 +29,7 @@ FAULTS: dict[str, str] = {
     "deregister": "a hotkey is deregistered for a while",
     "liar": "a miner publishes wrong reductions",
     "ring": "miners that know each other publish the same wrong reduction wherever two of them are a pair",
+    "cheat": "a miner's passes are not what they should be",
     "hider": "a miner says that it cannot fetch its peers' bytes",
     "broken": "a miner fails all its leases",
     "silent": "a miner takes leases and never answers",
@@ -41,6 +42,7 @@ FAULTS: dict[str, str] = {
 
 _BAD: dict[str, Trait] = {
     "liar": Trait(lies_in_reduce=True),
+    "cheat": Trait(cheats=True),
     "hider": Trait(hides_peers=True),
     "broken": Trait(fails_all=True),
     "silent": Trait(silent=True),

@@ -98,7 +98,9 @@ class Watch:
         if len(state.faults) != self._faults:
             self._faults = len(state.faults)
             for fault in state.faults:
-                need(self.world.miners[fault.hotkey].lied, f"an honest miner was named: {fault.hotkey}: {fault.what}")
+                who = self.world.miners[fault.hotkey]
+                guilty = who.cheated or who.withheld if fault.what.startswith("audit") else who.lied
+                need(guilty, f"an honest miner was named: {fault.hotkey}: {fault.what}")
         if where != self._where or isinstance(event, (Tick, ShardRecomputed)):
             if where != self._where and state.phase is Phase.INSTALL:
                 self.scored = tuple(fault.hotkey for fault in state.faults)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from random import Random
 
+from iota_subnet.books import Line
 from iota_subnet.core.actions import Action, GiveLease
 from iota_subnet.core.events import (
     Event,
@@ -56,6 +57,8 @@ class World:
         shards = plan.miners * plan.miners // (2 * plan.stages)
         self.most_at_once = MOST_AT_ONCE + MOST_PER_MINER * plan.miners + MOST_PER_SHARD * shards
         self.counts: Counter[str] = Counter()
+        #: What transcripts say, by digest.
+        self.shown: dict[str, tuple[Line, ...]] = {}
         self.miners: dict[str, ScriptedMiner] = {}
         self.deregistered: dict[str, None] = {}
         self.orchestrator = Orchestrator(self.spec)

@@ -29,10 +29,11 @@ from iota_subnet.core.events import (
 from iota_subnet.core.state import Miner, RunState
 from iota_subnet.protocol import Join, Leave, Standing
 from iota_subnet.spec import BlobRef, RunSpec
+from iota_subnet.train import transcript
 from iota_subnet.validator.standing import standing
 from iota_subnet.wire.blobs import is_digest
 from iota_subnet.wire.channel import ChannelError
-from iota_subnet.wire.signing import Clock
+from iota_subnet.wire.signing import SIGNATURE_BYTES, Clock, Verifier
 
 STARTING = "the validator is starting, try again in a moment"
 
@@ -60,8 +61,11 @@ class Gateway:
         post: Callable[[Event], list[Action]],
         clock: Clock,
         state: Callable[[], RunState],
+        verify: Verifier,
     ) -> None:
         self.opened = False
+        self._run = spec.digest()
+        self._verify = verify
         self._spec = spec
         self._channel_url = channel_url
         self._miner_of = miner_of
@@ -192,7 +196,16 @@ class Gateway:
             case m.Committed():
                 _need(len(message.shards) <= m.MAX_SHARDS, f"{len(message.shards)} shards")
                 shards = tuple(self._located(miner, made) for made in message.shards)
-                return ShardsCommitted(at=at, hotkey=hotkey, stage=message.stage, epoch=message.epoch, shards=shards)
+                told = self._signed(miner, message, tuple(shard.digest for shard in shards))
+                return ShardsCommitted(
+                    at=at,
+                    hotkey=hotkey,
+                    stage=message.stage,
+                    epoch=message.epoch,
+                    shards=shards,
+                    transcript=told,
+                    signature=message.signature if told is not None else "",
+                )
             case m.Fetched():
                 _need(len(message.have) <= self._spec.swarm.max_miners, f"{len(message.have)} contributors")
                 _need(len(message.missed) <= self._spec.swarm.max_miners, f"{len(message.missed)} contributors missed")
@@ -219,6 +232,19 @@ class Gateway:
                     momentum=self._located(miner, message.momentum),
                 )
         raise ChannelError("bad_message", type(message).__name__)
+
+    def _signed(self, miner: Miner, message: m.Committed, shards: tuple[str, ...]) -> BlobRef | None:
+        """The transcript, if it is signed: an unsigned word is no word, an audit could hold nobody to it."""
+        if message.transcript is None:
+            return None
+        told = self._located(miner, message.transcript)
+        line = transcript.line(self._run, message.stage, message.epoch, told.digest, shards)
+        _need(len(message.signature) == 2 * SIGNATURE_BYTES, "a signature that is none")
+        try:
+            signature = bytes.fromhex(message.signature)
+        except ValueError:
+            raise ChannelError("bad_message", "a signature that is none") from None
+        return told if self._verify(miner.hotkey, line, signature) else None
 
     def _located(self, miner: Miner, made: m.Made) -> BlobRef:
         """Where a miner's blob lies, by what it told at `Join`."""

@@ -140,7 +140,14 @@ class IotaValidator(BaseValidatorNeuron):
             swarm.max_blob_bytes, store=self.store, try_s=10.0, total_s=30.0, min_bytes_s=THIN_BYTES_S
         )
         self.gateway = Gateway(
-            spec, self._channel_url, self._miner, self._announced, post, clock, lambda: self.service.state
+            spec,
+            self._channel_url,
+            self._miner,
+            self._announced,
+            post,
+            clock,
+            lambda: self.service.state,
+            verify,
         )
         self.channel = ChannelServer(
             hotkey=self.hotkey,

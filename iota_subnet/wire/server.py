@@ -98,8 +98,9 @@ class BlobServer:
     """Serves `store` on exactly `host:port` (port 0: a free one) to holders of tickets signed by `issuer`.
 
     `issuer` is an attribute because another validator may take over. `advertise` is the base URL that others can reach
-    when it is not `http://host:port` (a router or a container in between). `label_of(digest)` names the kind of a blob
-    for `bytes_out`. `extra_routes` share the port: the validator hosts its work channel and dashboard here.
+    when it is not `http://host:port` (a router or a container in between). What is not in `store` is looked for in
+    `archive`, a slower shelf. `label_of(digest)` names the kind of a blob for `bytes_out`. `extra_routes` share the
+    port: the validator hosts its work channel and dashboard here.
     """
 
     def __init__(
@@ -120,12 +121,14 @@ class BlobServer:
         advertise: str | None = None,
         label_of: Callable[[str], str] = lambda digest: "blob",
         extra_routes: Iterable[web.AbstractRouteDef] = (),
+        archive: BlobStore | None = None,
     ) -> None:
         self.issuer = issuer
         self.host = host
         self.port = port
         self.bytes_out = ByteCounter()
         self._store = store
+        self._archive = archive
         self._verify = verify
         self._clock = clock
         self._max_concurrent = max_concurrent
@@ -236,7 +239,10 @@ class BlobServer:
             ticket = check(text, self.issuer, self._verify, self._clock(), digest)
         except BadTicket as error:
             return refusal(403, error.reason)
-        nbytes = self._store.size(digest)
+        store = self._store
+        if self._archive is not None and not store.has(digest):
+            store = self._archive
+        nbytes = store.size(digest)
         if nbytes is None:
             return refusal(404, "missing")
         if self._active >= self._max_concurrent:
@@ -246,7 +252,7 @@ class BlobServer:
             span = (0, nbytes) if asked is None else parse_range(asked, nbytes)
         except BadRange:
             return refusal(416, "bad_range", Content_Range=f"bytes */{nbytes}")
-        source = self._store.open(digest) if self._store.on_disk else self._store.get(digest)
+        source = store.open(digest) if store.on_disk else store.get(digest)
         if source is None:
             return refusal(404, "missing")
         self._active += 1

@@ -152,7 +152,16 @@ class Bench:
         count = self.state.merges[stage].shard_count if shards is None else shards
         blobs = tuple(blob(f"{name}-{hotkey}-{index}", nbytes) for index in range(count))
         epoch = self.state.epoch
-        return self.send(ShardsCommitted(at=self.now, hotkey=hotkey, stage=stage, epoch=epoch, shards=blobs))
+        return self.send(
+            ShardsCommitted(
+                at=self.now,
+                hotkey=hotkey,
+                stage=stage,
+                epoch=epoch,
+                shards=blobs,
+                transcript=blob(f"said-{hotkey}-{epoch}", 8),
+            )
+        )
 
     def commit_all(self) -> Bench:
         for merge in list(self.state.merges):

@@ -74,6 +74,7 @@ def test_every_kind_of_event_has_a_rule() -> None:
             "momentum": blob("m"),
             "contributors": (),
         },
+        "MinerAudited": {"hotkey": "x", "stage": 0, "epoch": 4, "verdict": "sound", "reason": ""},
         "Evaluated": {"epoch": 4, "loss": 1.0, "manifests": ()},
         "WeightsSet": {"epoch": 4, "ok": True, "message": ""},
         "EffectFailed": {"action": "SetPhase", "hotkey": "x", "reason": ""},

@@ -15,7 +15,7 @@ CALM = Plan(21, stages=2, miners=4)
 SLOW = Plan(22, stages=2, miners=4, traits={0: Trait(seconds=7.0)})
 LIAR = Plan(23, stages=1, miners=3, traits={0: Trait(lies_in_reduce=True)})
 BROKEN = Plan(24, stages=1, miners=2, latency=0.0, traits={0: Trait(fails_all=True), 1: Trait(seconds=3.0)})
-DEAF = Plan(25, stages=2, miners=4, auditor_loss=0.6, traits={0: Trait(lies_in_reduce=True)})
+DEAF = Plan(25, stages=2, miners=4, auditor_loss=0.9, traits={0: Trait(lies_in_reduce=True)})
 CRASH = Plan(26, stages=2, miners=4, incidents=((4.5, "crash", 0), (5.5, "crash", 1)))
 # Nothing but the seat's end takes its work back.
 GONE = replace(CRASH, swarm={"reconnect_s": 2.0, "lease_min_s": 6.0})

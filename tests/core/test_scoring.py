@@ -66,7 +66,8 @@ def test_old_reports_keep_totals_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_same_work_is_paid_by_its_share_of_flops_whatever_the_stage() -> None:
     bench = Bench(stages=3, seats=1, epoch_batches=10).train().commit_all().merge_all()
     by_stage = {bench.state.miners[hotkey].stage: s for hotkey, s in bench.state.reports[0].scores.items()}
-    shares = [bench.spec.model.flops_share(stage) * 3 * 10 for stage in range(3)]
+    merging = 1 + bench.spec.swarm.merge_share
+    shares = [bench.spec.model.flops_share(stage) * 3 * 10 * merging for stage in range(3)]
     assert [by_stage[stage] for stage in range(3)] == pytest.approx(shares)
 
 

@@ -24,6 +24,10 @@ D = digest("a blob")
 HERE = "http://10.0.0.7:81"
 
 
+#: The only signature that counts here.
+SIGNED = bytes(range(64))
+
+
 class Border:
     """A gateway before a real core; `chain` is what the metagraph says."""
 
@@ -33,7 +37,7 @@ class Border:
         self.chain = {A: "10.0.0.7", B: "10.0.0.7", C: "10.0.0.7"}
         self.gateway = Gateway(
             SPEC, lambda: "http://v:1/v1/channel", self.core.state.miners.get, self.chain.get, self.post, lambda: NOW,
-            lambda: self.core.state,
+            lambda: self.core.state, lambda hotkey, data, signature: signature == SIGNED,
         )  # fmt: skip
         self.gateway.opened = True
         self.core.handle(started(SPEC))
@@ -158,6 +162,16 @@ SENT_AND_POSTED = [
         e.LeaseFailed(at=NOW, hotkey=A, lease=3, kind="input", digest=D, reason="404 [2J " + "x" * 192),
     ),
     (m.Installed(1, 2, D, D), e.StageInstalled(at=NOW, hotkey=A, stage=1, epoch=2, digest=D, manifest=D)),
+    (
+        m.Committed(1, 2, (MADE,), m.Made(digest("said"), 9), SIGNED.hex()),
+        e.ShardsCommitted(
+            at=NOW, hotkey=A, stage=1, epoch=2, shards=(LOCATED,), transcript=at_a("said", 9), signature=SIGNED.hex()
+        ),
+    ),
+    (
+        m.Committed(1, 2, (MADE,), m.Made(digest("said"), 9), "00" * 64),
+        e.ShardsCommitted(at=NOW, hotkey=A, stage=1, epoch=2, shards=(LOCATED,)),
+    ),
     (m.Committed(1, 2, (MADE,)), e.ShardsCommitted(at=NOW, hotkey=A, stage=1, epoch=2, shards=(LOCATED,))),
     (m.Fetched(1, 2, 3, (A, B)), e.ShardFetched(at=NOW, hotkey=A, stage=1, epoch=2, shard=3, have=(A, B))),
     (
@@ -194,6 +208,8 @@ def test_each_message_becomes_one_event_with_blobs_where_the_miner_serves_them(
         m.Installed(0, 0, D, "x" * 100_000),
         m.Committed(0, 0, (m.Made("short", 5),)),
         m.Committed(0, 0, (MADE,) * (m.MAX_SHARDS + 1)),
+        m.Committed(0, 0, (MADE,), MADE, "no signature"),
+        m.Committed(0, 0, (MADE,), MADE, "xx" * 64),
         m.Fetched(0, 0, 0, ("x" * 65,)),
         m.Fetched(0, 0, 0, (A, B, C)),
         m.Fetched(0, 0, 0, (), (("x" * 65, ""),)),

@@ -1,0 +1,157 @@
+"""Whose epoch is computed again, and what follows from what was found.
+
+Law: who is audited is drawn from a secret when it installs a state, so nothing that it does can depend on it; it shows
+only after the miner has committed to its pseudo-gradient and to the transcript of its passes. The books kept here say
+what the miner was given and what its receipts said while the epoch trained; whether that is what an honest replica
+computes is for the auditor to say (`train/replay.py`), in its own time: nobody waits for it.
+
+A failed audit is a fault: the window pays nothing and the seat is lost. Who does not show what it must keep is not paid
+for that epoch, because a machine may crash; the second time it is a fault. An auditor that could not look says nothing.
+"""
+
+from __future__ import annotations
+
+from iota_subnet.core import scoring
+from iota_subnet.core.actions import Action, AuditMiner, PublishScores
+from iota_subnet.core.draw import digest
+from iota_subnet.core.events import LeaseFinished, MinerAudited
+from iota_subnet.core.state import Fault, Lease, Miner, Open, Phase, RunState, Verdict, Watch, Watched
+
+#: Verdicts of one hotkey that are remembered.
+MAX_VERDICTS = 8
+
+#: Optimiser steps by which replicas of one run may differ from what was last heard of them.
+SLACK = 2
+
+#: Weight of a loss whose reporter was not audited in the window, against one whose reporter was.
+UNVERIFIED = 0.5
+
+
+def draws(state: RunState, hotkey: str, epoch: int) -> bool:
+    """Whether `hotkey` is audited in `epoch`. Nobody who does not know the secret can tell."""
+    label = digest(state.audit_secret or state.secret, "miner", epoch, hotkey)
+    return int.from_bytes(label[:8], "big") < state.spec.swarm.audit_miners * 2.0**64
+
+
+def begin(state: RunState, miner: Miner, epoch: int) -> None:
+    """A replica has installed the state of `epoch`: from here on its passes are determined."""
+    base, before = state.manifests[miner.stage], state.watched.pop(miner.hotkey, None)
+    if before is not None and (before.boot, before.base) == (miner.boot, base):
+        # It had lost its seat and has it again: the process and what it holds are the same, its transcript goes on.
+        state.watched[miner.hotkey] = before
+        return
+    # What a replica carries over depends on more than the manifest: with overlap there is nothing to compute again.
+    if state.spec.swarm.overlap or not draws(state, miner.hotkey, epoch):
+        return
+    steps = [*state.steps.values(), miner.inner_step]
+    watch = Watch(miner.stage, epoch, miner.boot, base, state.next_lease, min(steps), max(steps) + SLACK)
+    for number in miner.leases:
+        note(state, watch, state.leases[number])
+    for lease in state.expired.values():
+        if lease.hotkey == miner.hotkey:
+            note(state, watch, lease)
+    state.watched[miner.hotkey] = watch
+
+
+def note(state: RunState, watch: Watch, lease: Lease) -> None:
+    """A lease that the miner has, with what it reads."""
+    batch = state.batches.get(lease.batch)
+    if batch is not None and batch.tokens is not None and _readable(state, lease):
+        watch.leases[lease.id] = Watched(lease.op, lease.batch, batch.inputs(lease.op, lease.stage))
+
+
+def _readable(state: RunState, lease: Lease) -> bool:
+    """Whether the inputs of a lease are still known: an output that was lost is made again under another name."""
+    batch = state.batches[lease.batch]
+    before = lease.stage == 0 or batch.forward[lease.stage - 1] is not None
+    return before and (lease.op != "backward" or batch.gradient[lease.stage + 1] is not None)
+
+
+def finished(state: RunState, watch: Watch, event: LeaseFinished) -> None:
+    """A receipt that was taken. What is said once COMMIT has opened may belong to passes after the transcript."""
+    known = watch.leases.get(event.lease)
+    if known is not None and state.phase is Phase.TRAIN:
+        known.output, known.losses, known.done = event.output, event.losses, True
+
+
+def open_all(state: RunState) -> list[Action]:
+    """REDUCE opens: everybody has committed. Let those who were drawn be looked at."""
+    actions: list[Action] = []
+    watched, state.watched = state.watched, {}
+    for hotkey, watch in watched.items():
+        if watch.epoch != state.epoch or not any(lease.done for lease in watch.leases.values()):
+            continue
+        merge = state.merges[watch.stage]
+        commit = merge.commits.get(hotkey)
+        if commit is None or hotkey not in merge.transcripts:
+            state.unshown[hotkey] = state.epoch
+            continue
+        order = AuditMiner(
+            hotkey=hotkey,
+            stage=watch.stage,
+            epoch=watch.epoch,
+            base=watch.base,
+            first_lease=watch.first_lease,
+            steps=(watch.lowest, watch.highest),
+            leases=tuple(
+                (number, lease.op, lease.batch, lease.inputs, lease.output, lease.losses, lease.done)
+                for number, lease in watch.leases.items()
+            ),
+            transcript=merge.transcripts[hotkey],
+            shards=commit[1],
+        )
+        state.open_audits[hotkey, watch.epoch] = Open(state.now, order)
+        state.reports[-1].audits += 1
+        actions.append(order)
+    return actions
+
+
+def resend(state: RunState) -> list[Action]:
+    """A new process: whatever the auditor still owes is asked for again."""
+    return [found.order for found in state.open_audits.values()]
+
+
+def expire(state: RunState) -> None:
+    """What was not answered for so long cannot be answered any more: the bytes are gone."""
+    patience = state.spec.swarm.audit_s
+    state.open_audits = {
+        key: found for key, found in state.open_audits.items() if state.now < found.asked_at + patience
+    }
+    oldest = state.now - state.spec.swarm.score_window_s
+    kept = {h: [v for v in verdicts if v.at > oldest] for h, verdicts in state.verdicts.items()}
+    state.verdicts = {hotkey: verdicts for hotkey, verdicts in kept.items() if verdicts}
+
+
+def concluded(state: RunState, event: MinerAudited) -> list[Action]:
+    """The auditor's word on one miner's epoch."""
+    if state.open_audits.pop((event.hotkey, event.epoch), None) is None or event.verdict == "void":
+        return []
+    verdicts = state.verdicts.setdefault(event.hotkey, [])
+    verdicts.append(Verdict(state.now, event.epoch, event.verdict, event.reason, event.passes, event.losses))
+    del verdicts[:-MAX_VERDICTS]
+    report = next((report for report in state.reports if report.epoch == event.epoch), None)
+    if event.verdict == "sound":
+        return []
+    if report is not None:
+        report.audits_failed += 1
+    for part in state.parts.get(event.hotkey, []):
+        if part.epoch == event.epoch:
+            part.standing = 0.0
+    withheld = sum(verdict.verdict == "withheld" for verdict in verdicts)
+    if event.verdict == "failed" or withheld > 1:
+        what = event.reason if event.verdict == "failed" else f"evidence withheld {withheld} times: {event.reason}"
+        state.faults.append(Fault(state.now, event.epoch, event.hotkey, f"audit: {what}"))
+        if event.hotkey in state.miners:
+            state.convicted[event.hotkey] = f"an audit of epoch {event.epoch} failed: {what}"
+    scored = next((report for report in reversed(state.reports) if report.scores), None)
+    if scored is None:
+        return []
+    scored.scores = scoring.scores(state)
+    return [PublishScores(scored.epoch, tuple(scored.scores.items()))]
+
+
+def trust(state: RunState) -> dict[str, float]:
+    """How much the losses that somebody reported weigh: all of it after a sound audit in the window, else a part."""
+    sound = {h for h, verdicts in state.verdicts.items() if any(v.verdict == "sound" and v.losses for v in verdicts)}
+    tails = dict.fromkeys(sample.pathway[-1] for sample in state.samples)
+    return {hotkey: 1.0 if hotkey in sound else UNVERIFIED for hotkey in tails}
