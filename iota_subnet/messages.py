@@ -138,14 +138,27 @@ class Duties:
 
 @dataclass(frozen=True, slots=True)
 class ScorePart:
-    """What one epoch adds to a score: volume x quality x agreement. It counts for another `seconds_left`, and after
-    that until the next epoch is closed."""
+    """What one epoch adds to a score: (volume + merged) x quality x agreement x standing. `volume` pays passes,
+    `merged` the duties of the merge; `standing` is 0 where an audit found fault, or nothing to look at. It counts for
+    another `seconds_left`, and after that until the next epoch is closed."""
 
     epoch: int
     volume: float
     quality: float
     agreement: float
     seconds_left: float
+    merged: float = 0.0
+    standing: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """One epoch of a miner was computed again: the verdict (sound, failed, withheld), and why."""
+
+    epoch: int
+    verdict: str
+    reason: str
+    passes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +216,7 @@ class StandingReport:
     faults: tuple[Evidence, ...]
     weights_epoch: int
     weights: str
+    audits: tuple[AuditReport, ...] = ()
 
 
 class FromOrchestrator(msgspec.Struct, frozen=True, tag=True):

@@ -162,13 +162,15 @@ LeaseEntry = tuple[int, Op, int, tuple[BlobRef, ...], BlobRef | None, tuple[floa
 class AuditMiner(Action):
     """Have one miner's epoch computed again, from `base` on and from the inputs of `leases`.
 
-    `first_lease` is the number of the first lease that was given after it installed `base`; `steps` bounds where it
-    then stood in the learning-rate schedule. `transcript` and `shards` are what it committed to.
+    `auditor` is who shall do it, "" for the orchestrator. `first_lease` is the number of the first lease that was given
+    after the miner installed `base`; `steps` bounds where it then stood in the learning-rate schedule. `transcript` and
+    `shards` are what it committed to.
     """
 
     hotkey: str
     stage: int
     epoch: int
+    auditor: str
     base: Manifest
     first_lease: int
     steps: tuple[int, int]

@@ -17,7 +17,7 @@ from iota_subnet.core.draw import digest
 from iota_subnet.core.events import LeaseFinished, MinerAudited
 from iota_subnet.core.state import Fault, Lease, Miner, Open, Phase, RunState, Verdict, Watch, Watched
 
-#: Verdicts of one hotkey that are remembered.
+#: Verdicts of one hotkey by one auditor that are remembered.
 MAX_VERDICTS = 8
 
 #: Optimiser steps by which replicas of one run may differ from what was last heard of them.
@@ -27,10 +27,12 @@ SLACK = 2
 UNVERIFIED = 0.5
 
 
-def draws(state: RunState, hotkey: str, epoch: int) -> bool:
-    """Whether `hotkey` is audited in `epoch`. Nobody who does not know the secret can tell."""
-    label = digest(state.audit_secret or state.secret, "miner", epoch, hotkey)
-    return int.from_bytes(label[:8], "big") < state.spec.swarm.audit_miners * 2.0**64
+def draws(state: RunState, hotkey: str, epoch: int) -> tuple[str, ...]:
+    """Which validators audit `hotkey` in `epoch`, "" for the orchestrator. Nobody who lacks a secret can tell."""
+    secrets = {"": state.secret, state.auditor: state.audit_secret or state.secret}
+    share = state.spec.swarm.audit_miners * 2.0**64
+    labels = {auditor: digest(secret, "miner", epoch, hotkey) for auditor, secret in secrets.items()}
+    return tuple(auditor for auditor, label in labels.items() if int.from_bytes(label[:8], "big") < share)
 
 
 def begin(state: RunState, miner: Miner, epoch: int) -> None:
@@ -40,11 +42,12 @@ def begin(state: RunState, miner: Miner, epoch: int) -> None:
         # It had lost its seat and has it again: the process and what it holds are the same, its transcript goes on.
         state.watched[miner.hotkey] = before
         return
+    by = draws(state, miner.hotkey, epoch)
     # What a replica carries over depends on more than the manifest: with overlap there is nothing to compute again.
-    if state.spec.swarm.overlap or not draws(state, miner.hotkey, epoch):
+    if state.spec.swarm.overlap or not by:
         return
     steps = [*state.steps.values(), miner.inner_step]
-    watch = Watch(miner.stage, epoch, miner.boot, base, state.next_lease, min(steps), max(steps) + SLACK)
+    watch = Watch(miner.stage, epoch, miner.boot, by, base, state.next_lease, min(steps), max(steps) + SLACK)
     for number in miner.leases:
         note(state, watch, state.leases[number])
     for lease in state.expired.values():
@@ -81,29 +84,37 @@ def open_all(state: RunState) -> list[Action]:
     for hotkey, watch in watched.items():
         if watch.epoch != state.epoch or not any(lease.done for lease in watch.leases.values()):
             continue
-        merge = state.merges[watch.stage]
-        commit = merge.commits.get(hotkey)
-        if commit is None or hotkey not in merge.transcripts:
-            state.unshown[hotkey] = state.epoch
-            continue
-        order = AuditMiner(
-            hotkey=hotkey,
-            stage=watch.stage,
-            epoch=watch.epoch,
-            base=watch.base,
-            first_lease=watch.first_lease,
-            steps=(watch.lowest, watch.highest),
-            leases=tuple(
-                (number, lease.op, lease.batch, lease.inputs, lease.output, lease.losses, lease.done)
-                for number, lease in watch.leases.items()
-            ),
-            transcript=merge.transcripts[hotkey],
-            shards=commit[1],
-        )
-        state.open_audits[hotkey, watch.epoch] = Open(state.now, order)
-        state.reports[-1].audits += 1
-        actions.append(order)
+        for auditor in watch.by:
+            order = _order(state, hotkey, watch, auditor)
+            if order is not None:
+                state.open_audits[hotkey, watch.epoch, auditor] = Open(state.now, order)
+                state.reports[-1].audits += auditor == state.auditor
+                actions.append(order)
+            elif auditor == state.auditor:
+                state.unshown[hotkey] = state.epoch
     return actions
+
+
+def _order(state: RunState, hotkey: str, watch: Watch, auditor: str) -> AuditMiner | None:
+    """What is to be looked at; None for who has not committed, or not said what it did."""
+    merge = state.merges[watch.stage]
+    if hotkey not in merge.commits or hotkey not in merge.transcripts:
+        return None
+    return AuditMiner(
+        hotkey=hotkey,
+        stage=watch.stage,
+        epoch=watch.epoch,
+        auditor=auditor,
+        base=watch.base,
+        first_lease=watch.first_lease,
+        steps=(watch.lowest, watch.highest),
+        leases=tuple(
+            (number, lease.op, lease.batch, lease.inputs, lease.output, lease.losses, lease.done)
+            for number, lease in watch.leases.items()
+        ),
+        transcript=merge.transcripts[hotkey],
+        shards=merge.commits[hotkey][1],
+    )
 
 
 def resend(state: RunState) -> list[Action]:
@@ -123,26 +134,32 @@ def expire(state: RunState) -> None:
 
 
 def concluded(state: RunState, event: MinerAudited) -> list[Action]:
-    """The auditor's word on one miner's epoch."""
-    if state.open_audits.pop((event.hotkey, event.epoch), None) is None or event.verdict == "void":
+    """A word on one miner's epoch. Who keeps its seat is for the orchestrator to say; what somebody has earned is for
+    each validator to say, by its own word alone."""
+    if state.open_audits.pop((event.hotkey, event.epoch, event.auditor), None) is None or event.verdict == "void":
         return []
     verdicts = state.verdicts.setdefault(event.hotkey, [])
-    verdicts.append(Verdict(state.now, event.epoch, event.verdict, event.reason, event.passes, event.losses))
-    del verdicts[:-MAX_VERDICTS]
-    report = next((report for report in state.reports if report.epoch == event.epoch), None)
-    if event.verdict == "sound":
+    verdicts.append(
+        Verdict(state.now, event.epoch, event.verdict, event.reason, event.passes, event.losses, event.auditor)
+    )
+    mine = [known for known in verdicts if known.auditor == event.auditor]
+    if len(mine) > MAX_VERDICTS:
+        verdicts.remove(mine.pop(0))
+    withheld = sum(known.verdict == "withheld" for known in mine)
+    fault = event.reason if event.verdict == "failed" else ""
+    if event.verdict == "withheld" and withheld > 1:
+        fault = f"evidence withheld {withheld} times: {event.reason}"
+    if fault and not event.auditor and event.hotkey in state.miners:
+        state.convicted[event.hotkey] = f"an audit of epoch {event.epoch} failed: {fault}"
+    if event.auditor != state.auditor or event.verdict == "sound":
         return []
-    if report is not None:
-        report.audits_failed += 1
+    for report in state.reports:
+        report.audits_failed += report.epoch == event.epoch
     for part in state.parts.get(event.hotkey, []):
         if part.epoch == event.epoch:
             part.standing = 0.0
-    withheld = sum(verdict.verdict == "withheld" for verdict in verdicts)
-    if event.verdict == "failed" or withheld > 1:
-        what = event.reason if event.verdict == "failed" else f"evidence withheld {withheld} times: {event.reason}"
-        state.faults.append(Fault(state.now, event.epoch, event.hotkey, f"audit: {what}"))
-        if event.hotkey in state.miners:
-            state.convicted[event.hotkey] = f"an audit of epoch {event.epoch} failed: {what}"
+    if fault:
+        state.faults.append(Fault(state.now, event.epoch, event.hotkey, f"audit: {fault}"))
     scored = next((report for report in reversed(state.reports) if report.scores), None)
     if scored is None:
         return []
@@ -152,6 +169,10 @@ def concluded(state: RunState, event: MinerAudited) -> list[Action]:
 
 def trust(state: RunState) -> dict[str, float]:
     """How much the losses that somebody reported weigh: all of it after a sound audit in the window, else a part."""
-    sound = {h for h, verdicts in state.verdicts.items() if any(v.verdict == "sound" and v.losses for v in verdicts)}
+    sound = {h for h, verdicts in state.verdicts.items() if any(_vouches(state, v) for v in verdicts)}
     tails = dict.fromkeys(sample.pathway[-1] for sample in state.samples)
     return {hotkey: 1.0 if hotkey in sound else UNVERIFIED for hotkey in tails}
+
+
+def _vouches(state: RunState, verdict: Verdict) -> bool:
+    return verdict.verdict == "sound" and verdict.losses > 0 and verdict.auditor == state.auditor

@@ -214,7 +214,8 @@ class MinerAudited(Event):
     """A miner's epoch was computed again. `verdict` sound: it did what it said. failed: it did not, and `reason` says
     where. withheld: it did not show what it has to keep. void: the auditor could not look, which says nothing of it.
 
-    `losses` is how many of its loss reports were found true.
+    `losses` is how many of its loss reports were found true. `auditor` is the hotkey of a validator that follows the
+    orchestrator's ledger and has looked for itself; "" is the orchestrator.
     """
 
     hotkey: str
@@ -225,6 +226,7 @@ class MinerAudited(Event):
     passes: int = 0
     losses: int = 0
     seconds: float = 0.0
+    auditor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

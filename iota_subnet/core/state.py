@@ -248,11 +248,13 @@ class Watched:
 
 @dataclass(slots=True)
 class Watch:
-    """The books of one such miner, from the moment when its process `boot` installed `base`. See `audits`."""
+    """The books of one such miner, from the moment when its process `boot` installed `base`; `by` says for which
+    auditors they are kept. See `audits`."""
 
     stage: int
     epoch: int
     boot: str
+    by: tuple[str, ...]
     base: Manifest
     first_lease: int
     lowest: int
@@ -278,6 +280,7 @@ class Verdict:
     reason: str
     passes: int = 0
     losses: int = 0
+    auditor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,9 +345,9 @@ class RunState:
     manifests of the epoch before, `safe` the newest that the validator holds; a copy that failed is tried again at
     `copy_due` (see `safety`). `audits` are checks of the epoch before that are still under way, by stage, epoch and
     shard; `agreement` is how often two hotkeys agreed and differed, and when last. `watched`
-    are the books of those who will be audited, `open_audits` what the auditor owes by hotkey and epoch, `verdicts` what
-    it said; `unshown` is who had nothing to show for the epoch. Draws depend on `audit_secret`, or on the run's if
-    there is none: a validator that follows another one's ledger draws for itself. `early` counts microbatches that
+    are the books of those who will be audited, `open_audits` what is owed by hotkey, epoch and auditor, `verdicts` what
+    it said; `unshown` is who had nothing to show for the epoch. A validator that follows the orchestrator's ledger
+    is the `auditor` of its own scores, and draws by its own `audit_secret`. `early` counts microbatches that
     retired in INSTALL. `age` is how long a microbatch takes from its opening to its retirement.
     """
 
@@ -385,9 +388,10 @@ class RunState:
     merges: list[StageMerge] = field(default_factory=list)
     audits: dict[tuple[int, int, int], Shard] = field(default_factory=dict)
     agreement: dict[tuple[str, str], Met] = field(default_factory=dict)
+    auditor: str = ""
     audit_secret: str = ""
     watched: dict[str, Watch] = field(default_factory=dict)
-    open_audits: dict[tuple[str, int], Open] = field(default_factory=dict)
+    open_audits: dict[tuple[str, int, str], Open] = field(default_factory=dict)
     verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
     unshown: dict[str, int] = field(default_factory=dict)
     parts: dict[str, list[Part]] = field(default_factory=dict)

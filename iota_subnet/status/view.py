@@ -77,6 +77,8 @@ def miner(document: dict[str, Any], now: float, lines: int, gone: bool) -> list[
         table.add_row("", _parts(standing, old, lines))
     if standing["measured"] is not None:
         table.add_row("CLASP", _measured(standing["measured"]))
+    if standing["parts"]:
+        table.add_row("audits", _audits(standing["audits"]))
     for fault in standing["faults"]:
         until = f"no pay for another {_window(fault['seconds_left'] - old)}"
         said = f"epoch {fault['epoch']}: {clean(fault['what'])}; {until}"
@@ -169,24 +171,38 @@ def _score(standing: dict[str, Any]) -> Text:
 
 def _parts(standing: dict[str, Any], old: float, lines: int) -> Table:
     """The epochs that make the score, the newest first."""
-    table = columns("epoch>", "volume>", "quality>", "agreement>", "adds>", "counts for another>")
+    table = columns("epoch>", "volume>", "merge>", "quality>", "agreement>", "audit>", "adds>", "counts for another>")
     if standing["volume"]:
-        table.add_row(str(standing["epoch"]), f"{standing['volume']:.2f}", "", "", "", "not closed yet")
+        table.add_row(str(standing["epoch"]), f"{standing['volume']:.2f}", "", "", "", "", "", "not closed yet")
     parts = list(reversed(standing["parts"]))
     for part in parts[:lines]:
         table.add_row(
-            str(part["epoch"]), f"{part['volume']:.2f}", f"{part['quality']:.3f}",
-            f"{part['agreement']:.3f}", f"{_adds(part):.2f}", _window(part["seconds_left"] - old),
+            str(part["epoch"]), f"{part['volume']:.2f}", f"{part['merged']:.2f}", f"{part['quality']:.3f}",
+            f"{part['agreement']:.3f}", f"{part['standing']:.0f}", f"{_adds(part):.2f}",
+            _window(part["seconds_left"] - old),
         )  # fmt: skip
     rest = sum(_adds(part) for part in parts[lines:]) + standing["older"]
     if rest:
-        table.add_row("older", "", "", "", f"{rest:.2f}", "")
+        table.add_row("older", "", "", "", "", "", f"{rest:.2f}", "")
     return table
 
 
 def _adds(part: dict[str, Any]) -> float:
-    value: float = part["volume"] * part["quality"] * part["agreement"]
+    value: float = (part["volume"] + part["merged"]) * part["quality"] * part["agreement"] * part["standing"]
     return value
+
+
+def _audits(audits: list[dict[str, Any]]) -> Text:
+    """What was found when epochs of this miner were computed again, the newest first."""
+    lines = [
+        Text(
+            f"epoch {found['epoch']}: {found['verdict']}, {count(found['passes'], 'pass', 'passes')}"
+            + (f", {clean(found['reason'])}" if found["reason"] else ""),
+            style="" if found["verdict"] == "sound" else "red",
+        )
+        for found in reversed(audits)
+    ]
+    return Text("\n").join(lines) if lines else Text("none of this miner's epochs was drawn in the window")
 
 
 def _measured(found: dict[str, Any]) -> Text:

@@ -29,7 +29,8 @@ class Order(msgspec.Struct, frozen=True):
     """One replica's epoch. `spec` is the run's specification as JSON; digests are blake3 in hex.
 
     `base` is the state that the epoch began with, as (lo, hi, weights, momentum), and `manifest` its name. The replica
-    began at an optimiser step within `steps`, both ends included. `transcript` and `shards` are what it committed to;
+    began at an optimiser step within `steps`, both ends included; `first_lease` is the number of the first lease that
+    it was given thereafter. `transcript` and `shards` are what it committed to;
     "" and () if it did not.
     """
 
@@ -40,6 +41,7 @@ class Order(msgspec.Struct, frozen=True):
     manifest: str
     base: tuple[tuple[int, int, str, str], ...]
     steps: tuple[int, int]
+    first_lease: int
     owed: tuple[Owed, ...]
     transcript: str
     shards: tuple[str, ...]

@@ -60,7 +60,7 @@ class Auditor:
 
     async def recompute(self, action: RecomputeShard) -> None:
         """Reduce one shard from the contributions that can be fetched; bytes that are wrong count as not there."""
-        base = await self._state(action.base, action.lo, action.hi)
+        base = await self.state(action.base, action.lo, action.hi)
         fetched = await asyncio.gather(*(self._contribution(c) for c in action.contributions))
         given = [(c, data) for c, data in zip(action.contributions, fetched, strict=True) if data is not None]
         try:
@@ -86,7 +86,7 @@ class Auditor:
 
     async def evaluate(self, action: Evaluate) -> None:
         """Copy the manifests' bytes, so that a model is never only in miners' hands, and measure held-out loss."""
-        states = [await self._state(manifest) for manifest in action.manifests]
+        states = [await self.state(manifest) for manifest in action.manifests]
         self._keep(action.epoch)
         loss = await self._pool.run(compute.held_out_loss, self._spec.to_json(), self._sizes(), states, self._held_out)
         logger.info("epoch {}: held-out loss {:.4f} nats per token", action.epoch, loss)
@@ -127,7 +127,7 @@ class Auditor:
             logger.warning("pseudo-gradient of {}: {}", contribution.hotkey, error)
             return None
 
-    async def _state(self, manifest: Manifest, lo: int = 0, hi: int = sys.maxsize) -> list[Shard]:
+    async def state(self, manifest: Manifest, lo: int = 0, hi: int = sys.maxsize) -> list[Shard]:
         """The bytes of what a manifest says of [lo, hi), from our store or from a miner, kept and pinned."""
         shards: list[Shard] = []
         touched = tuple(shard for shard in manifest.shards if shard.lo < hi and lo < shard.hi)

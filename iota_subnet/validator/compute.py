@@ -29,13 +29,16 @@ TRIES = 3
 class Compute:
     """`await run(function, *args)` in the worker. Functions are those of this module."""
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 1, nice: int = 0) -> None:
         self._threads = threads
+        self._nice = nice
         self._pool = self._start()
 
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(os.getpid(), self._threads))
+        return ProcessPoolExecutor(
+            1, mp_context=context, initializer=_begin, initargs=(os.getpid(), self._threads, self._nice)
+        )
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         """The function's result, or the exception it raised. A worker that died is replaced and the call repeated."""
@@ -54,7 +57,7 @@ class Compute:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _begin(parent: int, threads: int) -> None:
+def _begin(parent: int, threads: int, nice: int) -> None:
     """Set up the worker. It ends with its parent, even if that was killed: the pool's pipe alone would not tell it."""
     import signal
 
@@ -66,6 +69,8 @@ def _begin(parent: int, threads: int) -> None:
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
+    if nice:
+        os.nice(nice)
     import torch
 
     torch.set_num_threads(threads)

@@ -17,6 +17,7 @@ from iota_subnet.protocol import AssignLayer, MergePlan, SetPhase
 from iota_subnet.tasks import cancel
 from iota_subnet.validator.audit import Auditor
 from iota_subnet.validator.gateway import plain
+from iota_subnet.validator.inspector import Inspector
 from iota_subnet.validator.outgoing import Outgoing
 from iota_subnet.wire.channel import ChannelServer
 from iota_subnet.wire.signing import Clock
@@ -53,6 +54,7 @@ class Effects:
         dendrite: SignedDendrite,
         tokens: Tokens,
         auditor: Auditor,
+        inspector: Inspector,
         miner_of: Callable[[str], Miner | None],
         publish_scores: Callable[[int, dict[str, float]], None],
         post: Callable[[Event], object],
@@ -65,6 +67,7 @@ class Effects:
         self._dendrite = dendrite
         self._tokens = tokens
         self._auditor = auditor
+        self._inspector = inspector
         self._miner_of = miner_of
         self._publish_scores = publish_scores
         self._post = post
@@ -94,6 +97,10 @@ class Effects:
                 self._tokens.forget(action.batch)
             case a.RecomputeShard():
                 self._spawn("RecomputeShard", lambda: self._auditor.recompute(action), TRIES)
+            case a.AuditMiner():
+                # A validator that follows this ledger does its own.
+                assert not action.auditor
+                self._spawn("AuditMiner", lambda: self._inspector.audit(action), 1)
             case a.Evaluate():
                 self._spawn("Evaluate", lambda: self._auditor.evaluate(action), TRIES)
             case a.PublishScores():

@@ -29,6 +29,7 @@ from iota_subnet.validator.compute import Compute
 from iota_subnet.validator.effects import Effects
 from iota_subnet.validator.feed import Publisher
 from iota_subnet.validator.gateway import Gateway
+from iota_subnet.validator.inspector import Inspector
 from iota_subnet.validator.journal import FILE
 from iota_subnet.validator.ledger import Ledger, LedgerError, replay
 from iota_subnet.validator.outgoing import Outgoing
@@ -54,7 +55,8 @@ STALL_S = 3.0
 class IotaValidator(BaseValidatorNeuron):
     """A validator neuron that hosts the orchestrator of one run.
 
-    `check` tests the core's invariants after every event. `pool` computes; a process of its own if none is given.
+    `check` tests the core's invariants after every event. `pool` computes what others wait
+    for, `replays` what audits need; a process each if none is given.
     """
 
     settings: ValidatorSettings
@@ -66,6 +68,7 @@ class IotaValidator(BaseValidatorNeuron):
         wallet: Any,
         *,
         pool: Compute | None = None,
+        replays: Compute | None = None,
         tick_s: float = TICK_S,
         check: bool = False,
     ) -> None:
@@ -73,6 +76,8 @@ class IotaValidator(BaseValidatorNeuron):
         self.spec = settings.run.build()
         self.scores_epoch = -1
         self.pool = pool or Compute()
+        # Audits wait for nobody and nobody for them: what others wait for has a process of its own.
+        self.replays = replays or pool or Compute(nice=10)
         self._tick_s = tick_s
         self._check = check
         self._service: Service | None = None
@@ -83,6 +88,7 @@ class IotaValidator(BaseValidatorNeuron):
     async def on_start(self) -> None:
         """Open the ledger, the servers and the axon; begin the run, or go on with it; then let miners in."""
         self._closing.callback(self.pool.close)
+        self._closing.callback(self.replays.close)
         run_dir = self.settings.run.dir.expanduser()
         run_dir.mkdir(parents=True, exist_ok=True)
         feed = await self._open_feed()
@@ -177,9 +183,12 @@ class IotaValidator(BaseValidatorNeuron):
             spec, self.hotkey, lambda: self.service.state.sizes, held_out, self.pool, self.fetcher, self.store,
             outgoing, post, clock,
         )  # fmt: skip
+        self.inspector = Inspector(
+            spec, self.hotkey, run_dir / "audits", self.replays, self.fetcher, outgoing, self.auditor.state, post, clock
+        )
         self.effects = Effects(
-            spec.digest(), outgoing, self.channel, self.dendrite, self.publisher, self.auditor, self._miner,
-            self._take_scores, post, clock,
+            spec.digest(), outgoing, self.channel, self.dendrite, self.publisher, self.auditor, self.inspector,
+            self._miner, self._take_scores, post, clock,
         )  # fmt: skip
 
     async def _serve(self) -> None:

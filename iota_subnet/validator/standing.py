@@ -12,6 +12,7 @@ from typing import Literal
 from iota_subnet.core.scoring import score
 from iota_subnet.core.state import MAX_STRIKES, TRIES, EpochReport, Miner, Phase, RunState
 from iota_subnet.messages import (
+    AuditReport,
     Ban,
     Duties,
     Evidence,
@@ -60,10 +61,18 @@ def standing(state: RunState, hotkey: str, now: float) -> StandingReport:
         volume=state.volume.get(hotkey, 0.0),
         closed=closed.epoch if closed is not None else -1,
         parts=tuple(
-            ScorePart(part.epoch, part.volume, part.quality, part.agreement, _left(part.at + window, now))
+            ScorePart(
+                part.epoch,
+                part.volume,
+                part.quality,
+                part.agreement,
+                _left(part.at + window, now),
+                part.merged,
+                part.standing,
+            )
             for part in parts[-MAX_PARTS:]
         ),
-        older=fsum(part.volume * part.quality * part.agreement for part in parts[:-MAX_PARTS]),
+        older=fsum(part.worth for part in parts[:-MAX_PARTS]),
         score=value,
         share=share,
         rank=rank,
@@ -75,6 +84,10 @@ def standing(state: RunState, hotkey: str, now: float) -> StandingReport:
         ),
         weights_epoch=written.epoch if written is not None else -1,
         weights=(written.weights_failed or written.weights_set) if written is not None else "",
+        audits=tuple(
+            AuditReport(verdict.epoch, verdict.verdict, verdict.reason[:MAX_TEXT], verdict.passes)
+            for verdict in state.verdicts.get(hotkey, [])
+        ),
     )
 
 

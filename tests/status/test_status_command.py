@@ -104,7 +104,9 @@ def test_a_score_is_shown_with_its_parts_and_its_share(tmp_path: Path, capsys: p
         code == 0 and f"{report.score:.2f} = {100 * report.share:.0f} % of the swarm's, rank {report.rank} of 4" in text
     )
     for part in report.parts:
-        assert f"{part.epoch} {part.volume:.2f} {part.quality:.3f} 1.000 {part.volume * part.quality:.2f}" in text
+        adds = (part.volume + part.merged) * part.quality * part.standing
+        shown_as = f"{part.volume:.2f} {part.merged:.2f} {part.quality:.3f} 1.000 {part.standing:.0f} {adds:.2f}"
+        assert f"{part.epoch} {shown_as}" in text
     assert "nothing: the run is complete" in text
 
 

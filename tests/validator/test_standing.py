@@ -113,7 +113,7 @@ def test_a_score_is_the_sum_of_its_parts_and_the_shares_of_all_add_up() -> None:
     state = world.orchestrator.state
     reports = {hotkey: standing(state, hotkey, state.now) for hotkey in state.miners}
     for hotkey, report in reports.items():
-        parts = sum(part.volume * part.quality for part in report.parts) + report.older
+        parts = sum((part.volume + part.merged) * part.quality * part.standing for part in report.parts) + report.older
         assert isclose(report.score, parts) and report.score == score(state, hotkey)
         assert [part.epoch for part in report.parts] == [0, 1, 2] and report.closed == 2
         assert all(part.seconds_left > 0 for part in report.parts)

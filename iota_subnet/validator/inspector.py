@@ -1,0 +1,208 @@
+"""Carries out an audit: gets the evidence, has it computed again in a process of its own, says what was found.
+
+Law: nobody waits for it. One audit at a time, the rest in a bounded line; what does not fit is void, which is held
+against nobody. The evidence lies in a folder with the order, so that whoever doubts a verdict can come to it by
+`iota audit replay`: that of failed audits is kept, of the others only the finding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from loguru import logger
+
+from iota_subnet.books import STRAYS
+from iota_subnet.core.actions import AuditMiner
+from iota_subnet.core.events import Event, Manifest, MinerAudited
+from iota_subnet.spec import BlobRef, RunSpec
+from iota_subnet.train.order import Finding, Order, Owed
+from iota_subnet.train.transcript import BadTranscript, decode
+from iota_subnet.validator import compute
+from iota_subnet.validator.compute import Compute, Shard
+from iota_subnet.validator.outgoing import Outgoing
+from iota_subnet.wire.blobs import BlobFetcher, DirStore, FetchFailed
+from iota_subnet.wire.signing import Clock
+from template.logs import short
+
+#: Audits that may wait; at the default share an epoch of 640 miners. Of more, only these are looked at.
+MAX_WAITING = 64
+
+#: Failed audits whose evidence is kept.
+KEEP_FAILED = 32
+
+#: Blobs of one miner that are asked for at the same time.
+AT_ONCE = 4
+
+#: Characters of a reason that goes into the ledger.
+MAX_REASON = 200
+
+Word = Literal["sound", "failed", "withheld", "void"]
+
+ORDER, FINDING, BLOBS = "order.json", "finding.json", "blobs"
+
+
+class Inspector:
+    """One validator's. `state` gives a manifest's bytes as (lo, hi, weights, momentum)."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        hotkey: str,
+        folder: Path,
+        pool: Compute,
+        fetcher: BlobFetcher,
+        outgoing: Outgoing,
+        state: Callable[[Manifest], Awaitable[Sequence[Shard]]],
+        post: Callable[[Event], object],
+        clock: Clock,
+    ) -> None:
+        self._spec = spec
+        self._hotkey = hotkey
+        self._folder = folder
+        self._pool = pool
+        self._fetcher = fetcher
+        self._outgoing = outgoing
+        self._state = state
+        self._post = post
+        self._clock = clock
+        self._turn = asyncio.Semaphore(1)
+        self._waiting: dict[tuple[str, int], None] = {}
+
+    async def audit(self, action: AuditMiner) -> None:
+        """Audit one miner's epoch and post what was found; what is asked for twice is done once."""
+        key = action.hotkey, action.epoch
+        if key in self._waiting:
+            return
+        if len(self._waiting) >= MAX_WAITING:
+            self._say(action, "void", f"{MAX_WAITING} audits are waiting already")
+            return
+        self._waiting[key] = None
+        try:
+            async with self._turn:
+                await self._audit(action)
+        except Exception as error:
+            # Our own trouble says nothing of the miner.
+            logger.opt(exception=error).error("audit of {} in epoch {}", short(action.hotkey), action.epoch)
+            self._say(action, "void", f"{type(error).__name__}: {error}")
+        finally:
+            del self._waiting[key]
+
+    async def _audit(self, action: AuditMiner) -> None:
+        folder = self._folder / f"{action.epoch:06d}-{action.hotkey}"
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        store = DirStore(folder / BLOBS, 1 << 62)
+        for _, _, weights, momentum in await self._state(action.base):
+            for part in (weights, momentum):
+                await asyncio.to_thread(store.put, part)
+        order = self._order(action)
+        missing = await self._collect(action, store)
+        (folder / ORDER).write_bytes(msgspec.json.encode(order))
+        raw = await self._pool.run(compute.audit, str(folder), "cpu", 0)
+        finding = msgspec.json.decode(raw, type=Finding)
+        (folder / FINDING).write_bytes(raw)
+        if missing and finding.verdict == "withheld":
+            logger.info("audit: {} of {}'s blobs could not be had: {}", len(missing), short(action.hotkey), missing[0])
+        losses = sum(len(entry[5]) > 0 for entry in action.leases) if finding.verdict == "sound" else 0
+        logger.info(
+            "audit of {} in epoch {}: {}{}; {} passes, {} to the bit, {:.1f} s",
+            short(action.hotkey), action.epoch, finding.verdict, f", {finding.reason}" if finding.reason else "",
+            finding.passes, finding.exact, finding.seconds,
+        )  # fmt: skip
+        self._say(action, finding.verdict, finding.reason, finding.passes, losses, finding.seconds)
+        await asyncio.to_thread(self._tidy, folder, finding.verdict)
+
+    def _order(self, action: AuditMiner) -> Order:
+        owed = tuple(
+            Owed(number, op, batch, tuple(b.digest for b in inputs), output.digest if output else "", losses, done)
+            for number, op, batch, inputs, output, losses, done in action.leases
+        )
+        return Order(
+            spec=self._spec.to_json(),
+            hotkey=action.hotkey,
+            stage=action.stage,
+            epoch=action.epoch,
+            manifest=action.base.name,
+            base=tuple((s.lo, s.hi, s.weights.digest, s.momentum.digest) for s in action.base.shards),
+            steps=action.steps,
+            first_lease=action.first_lease,
+            owed=owed,
+            transcript=action.transcript.digest,
+            shards=tuple(shard.digest for shard in action.shards),
+        )
+
+    async def _collect(self, action: AuditMiner, store: DirStore) -> list[str]:
+        """Get every blob that the books or the transcript name, and say which could not be had, and why."""
+        missing: list[str] = []
+        home = action.transcript.urls[0].rpartition("/")[0]
+        wanted: dict[str, int] = {action.transcript.digest: action.transcript.nbytes}
+        wanted |= {shard.digest: shard.nbytes for shard in action.shards}
+        sizes: dict[tuple[str, int], int] = {}
+        for _, op, _, inputs, output, _, _ in action.leases:
+            wanted |= {blob.digest: blob.nbytes for blob in inputs}
+            sizes |= {(op, place): blob.nbytes for place, blob in enumerate(inputs)}
+            if output is not None:
+                wanted[output.digest] = output.nbytes
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def get(digest: str, nbytes: int) -> None:
+            async with gate:
+                ref = BlobRef(digest, nbytes, (f"{home}/{digest}",))
+                blob = self._outgoing.blob(ref, self._hotkey)
+                try:
+                    data = await self._fetcher.fetch(BlobRef(blob.digest, blob.nbytes, blob.urls), blob.ticket, "audit")
+                except FetchFailed as error:
+                    missing.append(f"{digest[:12]}: {error.reason}")
+                    return
+                await asyncio.to_thread(store.put, data, digest=digest)
+
+        await asyncio.gather(*(get(digest, nbytes) for digest, nbytes in wanted.items()))
+        strays = self._strays(store.get(action.transcript.digest), wanted, sizes)
+        await asyncio.gather(*(get(digest, nbytes) for digest, nbytes in strays.items()))
+        return missing
+
+    @staticmethod
+    def _strays(said: bytes | None, known: dict[str, int], sizes: dict[tuple[str, int], int]) -> dict[str, int]:
+        """Inputs of passes that the books do not know. They are as large as their like: all have one shape."""
+        if said is None:
+            return {}
+        try:
+            passes = decode(said).passes
+        except BadTranscript:
+            return {}
+        found = {
+            digest: sizes[done.op, place]
+            for done in passes
+            for place, digest in enumerate(done.inputs)
+            if digest not in known and (done.op, place) in sizes
+        }
+        return dict(list(found.items())[: 2 * STRAYS])
+
+    def _say(
+        self, action: AuditMiner, verdict: Word, reason: str, passes: int = 0, losses: int = 0, seconds: float = 0.0
+    ) -> None:
+        self._post(
+            MinerAudited(
+                at=self._clock(),
+                hotkey=action.hotkey,
+                stage=action.stage,
+                epoch=action.epoch,
+                verdict=verdict,
+                reason=reason[:MAX_REASON],
+                passes=passes,
+                losses=losses,
+                seconds=seconds,
+                auditor=action.auditor,
+            )
+        )
+
+    def _tidy(self, folder: Path, verdict: str) -> None:
+        if verdict == "sound":
+            shutil.rmtree(folder / BLOBS, ignore_errors=True)
+        kept = sorted(path.parent for path in self._folder.glob(f"*/{BLOBS}"))
+        for old in kept[:-KEEP_FAILED]:
+            shutil.rmtree(old / BLOBS, ignore_errors=True)
