@@ -1,8 +1,8 @@
 """The synapses between miners and the validator that orchestrates: decisions, never tensors.
 
-`Join`, `Leave` and `Standing` go from a miner's dendrite to the validator's axon; `AssignLayer`, `SetPhase` and
-`MergePlan` from the validator's dendrite to the miner's axon. Every field is signed, both ways, by `SignedSynapse`. The
-hot path (leases and receipts) is in `messages.py` and runs over the work channel.
+`Join`, `Leave` and `Standing` go from a miner's dendrite to the validator's axon, `History` from another validator's;
+`AssignLayer`, `SetPhase` and `MergePlan` go from the validator's dendrite to the miner's axon. Every field is signed,
+both ways, by `SignedSynapse`. The hot path (leases and receipts) is in `messages.py` and runs over the work channel.
 """
 
 from __future__ import annotations
@@ -46,6 +46,23 @@ class Standing(SignedSynapse):
     """A miner asks how it stands. Answered for the calling hotkey alone, whether it has a seat or not."""
 
     report: StandingReport | None = None
+
+
+class History(SignedSynapse):
+    """Another validator reads the ledger: the events after number `after`, as many as fit into one reply.
+
+    `lines` are kinds and bodies (base64); `head` is the number of the newest event when they were read, and `digest`,
+    in hex, what it and all before it come to. `spec` and `data_url` say what is trained and where the blobs are.
+    """
+
+    after: int = Field(ge=0)
+
+    reason: str = ""
+    spec: str = ""
+    data_url: str = ""
+    lines: tuple[tuple[str, str], ...] = ()
+    head: int = 0
+    digest: str = ""
 
 
 class AssignLayer(SignedSynapse):

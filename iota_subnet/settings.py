@@ -33,6 +33,11 @@ class RunSettings(Group):
     batches: int = Field(120, ge=1, description="microbatches per epoch")
     miners: int = Field(1, ge=1, description="ready miners that the first epoch waits for, a minute at most")
     overlap: bool = Field(False, description="go on training while an epoch is merged")
+    follow: str = Field(
+        "",
+        description="do not orchestrate: follow the ledger of the validator with this hotkey (auto: the serving one "
+        "with the most stake), audit miners on our own, and set weights by what is found",
+    )
     seed: int = Field(0, description="public seed of first weights, data order and stage choice")
     data: str = Field("stdlib", description="stdlib, text:GLOB, or hf:NAME (streamed by the datasets package)")
     keep_events: int = Field(1_000_000, ge=0, description="newest events that the ledger keeps at least; 0 keeps all")

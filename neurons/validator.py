@@ -1,5 +1,6 @@
 """Run a validator, which hosts the orchestrator: `python neurons/validator.py --netuid 1 --wallet.name w`.
 
+With `--run.follow auto` it follows another validator's run instead, audits on its own, and sets its own weights.
 `--help` lists every flag.
 """
 
@@ -18,11 +19,13 @@ async def run(argv: Sequence[str]) -> None:
     logs.setup(settings.logging.effective_level, file=settings.logging.file, who=settings.wallet.hotkey)
     keys = wallet.load(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
     # Imported late, so that --help and a wrong flag answer at once.
+    from iota_subnet.validator.follower import IotaFollower
     from iota_subnet.validator.neuron import IotaValidator
     from template.subtensor import SubtensorChain
 
     chain = SubtensorChain(keys, settings.subtensor.endpoint, settings.subtensor.timeout_s)
-    await IotaValidator(settings, chain, keys).run()
+    kind = IotaFollower if settings.run.follow else IotaValidator
+    await kind(settings, chain, keys).run()
 
 
 def main() -> int:

@@ -126,6 +126,7 @@ class IotaMiner(BaseMinerNeuron):
         except CannotListen as error:
             raise BadSettings(f"--blobs.port (BLOBS_PORT): {error.strerror}") from None
         self.server.advertise = advertised(axon, self.server.url)
+        self.server.auditors = self._is_validator
         outbox = Outbox(self.store)
         self.worker = self.worker_type(self._engine, self.fetcher, outbox, self._send, self.conduct, self.evidence)
         self.merger = self.merger_type(
@@ -373,6 +374,10 @@ class IotaMiner(BaseMinerNeuron):
                     self._rejoin.set()
 
     # Help
+
+    def _is_validator(self, hotkey: str) -> bool:
+        neuron = self.view.by_hotkey(hotkey) if self.view is not None else None
+        return neuron is not None and neuron.validator_permit and neuron.stake > 0
 
     def _began(self, epoch: int) -> None:
         self.worker.sweep(epoch)

@@ -19,10 +19,11 @@ from iota_subnet.core.events import WeightsSet as WeightsSetEvent
 from iota_subnet.core.orchestrator import Orchestrator
 from iota_subnet.core.state import Miner, RunState
 from iota_subnet.messages import ToMiner, ToOrchestrator
+from iota_subnet.protocol import History
 from iota_subnet.settings import ValidatorSettings, advertised
 from iota_subnet.statusfile import NAME, StatusFile
 from iota_subnet.train.data import DataError, Feed
-from iota_subnet.validator import compute
+from iota_subnet.validator import compute, history
 from iota_subnet.validator.audit import Auditor
 from iota_subnet.validator.collector import Rounds, calm
 from iota_subnet.validator.compute import Compute
@@ -201,11 +202,14 @@ class IotaValidator(BaseValidatorNeuron):
         except CannotListen as error:
             raise BadSettings(f"--blobs.port (BLOBS_PORT): {error.strerror}") from None
         self.server.advertise = advertised(axon, self.server.url)
+        self.server.auditors = self._is_validator
         self.axon = SignedAxon(
             self.wallet, axon.ip, axon.port, axon.external_ip, axon.external_port, who=self.gateway.who,
             max_body_bytes=axon.max_body_bytes,
         )  # fmt: skip
-        self.axon.attach(self.gateway.join).attach(self.gateway.leave).attach(self.gateway.standing)
+        self.axon.attach(self.gateway.join).attach(self.gateway.leave).attach(self.gateway.standing).attach(
+            self._history
+        )
         self._closing.push_async_callback(self.effects.close)
         self._closing.push_async_callback(self.axon.stop)
         await self.axon.start()
@@ -325,6 +329,27 @@ class IotaValidator(BaseValidatorNeuron):
                 rounds.look(self.service.state.phase, self.clock())
             except Exception as error:
                 self._defect = error
+
+    async def _history(self, synapse: History) -> History:
+        """Another validator follows the run. Only those who hold a permit: the ledger names the run's secret."""
+        assert synapse.dendrite is not None and synapse.dendrite.hotkey is not None
+        if not self._is_validator(synapse.dendrite.hotkey):
+            synapse.reason = "the ledger is shown to hotkeys with a validator permit on this subnet"
+            return synapse
+        if synapse.after < self.ledger.base().seq:
+            synapse.reason = (
+                "the oldest events are gone (--run.keep_events); who follows from the beginning comes too late"
+            )
+            return synapse
+        head = self.ledger.head()
+        synapse.spec, synapse.data_url = self.spec.to_json(), advertised(self.settings.axon, self.server.url)
+        synapse.lines = history.page(self.ledger.rows(synapse.after))
+        synapse.head, synapse.digest = head.seq, head.digest.hex()
+        return synapse
+
+    def _is_validator(self, hotkey: str) -> bool:
+        neuron = self.view.by_hotkey(hotkey) if self.view is not None else None
+        return neuron is not None and neuron.validator_permit and neuron.stake > 0
 
     async def _status(self, request: web.Request) -> web.Response:
         document = snapshot(self.service.state, self.clock())

@@ -31,7 +31,8 @@ MAX_URLS = 4
 
 
 class Outgoing:
-    """Makes the payloads of one validator's messages."""
+    """Makes the payloads of one validator's messages. `elsewhere` is the data URL of another validator that has what we
+    do not; "" for none."""
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Outgoing:
         store: BlobStore,
         server: Callable[[], BlobServer],
         miners: Callable[[], Iterable[Miner]] = tuple,
+        elsewhere: Callable[[], str] = str,
     ) -> None:
         self._run = run
         self._sign = sign
@@ -48,6 +50,7 @@ class Outgoing:
         self._store = store
         self._server = server
         self._miners = miners
+        self._elsewhere = elsewhere
 
     def blob(self, ref: BlobRef, reader: str, holders: Sequence[str] = ()) -> Blob:
         """`ref` for `reader`. A copy that the validator holds is named last: peers first, so that bytes flow between
@@ -58,6 +61,8 @@ class Outgoing:
         if self._store.has(ref.digest):
             own = self._server().url_of(ref.digest)
             urls = [*[url for url in urls if url != own][: MAX_URLS - 1], own]
+        elif self._elsewhere():
+            urls = [*urls[: MAX_URLS - 1], f"{self._elsewhere()}/v1/blobs/{ref.digest}"]
         ticket = encode(Ticket(ref.digest, reader, self._clock() + TICKET_S), self._sign)
         return Blob(ref.digest, ref.nbytes, tuple(urls[:MAX_URLS]), ticket)
 

@@ -97,10 +97,10 @@ class _TurnedAway(asyncio.Protocol):
 class BlobServer:
     """Serves `store` on exactly `host:port` (port 0: a free one) to holders of tickets signed by `issuer`.
 
-    `issuer` is an attribute because another validator may take over. `advertise` is the base URL that others can reach
-    when it is not `http://host:port` (a router or a container in between). What is not in `store` is looked for in
-    `archive`, a slower shelf. `label_of(digest)` names the kind of a blob for `bytes_out`. `extra_routes` share the
-    port: the validator hosts its work channel and dashboard here.
+    `issuer` is an attribute because another validator may take over; so is `auditors`, who may sign for themselves.
+    `advertise` is the base URL that others can reach when it is not `http://host:port` (a router or a container in
+    between). What is not in `store` is looked for in `archive`, a slower shelf. `label_of(digest)` names the kind of a
+    blob for `bytes_out`. `extra_routes` share the port: the validator hosts its work channel and dashboard here.
     """
 
     def __init__(
@@ -124,6 +124,7 @@ class BlobServer:
         archive: BlobStore | None = None,
     ) -> None:
         self.issuer = issuer
+        self.auditors: Callable[[str], bool] = lambda hotkey: False
         self.host = host
         self.port = port
         self.bytes_out = ByteCounter()
@@ -236,7 +237,7 @@ class BlobServer:
         if text is None:
             return refusal(401, "ticket_needed", WWW_Authenticate="Ticket")
         try:
-            ticket = check(text, self.issuer, self._verify, self._clock(), digest)
+            ticket = check(text, self.issuer, self._verify, self._clock(), digest, self.auditors)
         except BadTicket as error:
             return refusal(403, error.reason)
         store = self._store
