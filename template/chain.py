@@ -60,6 +60,16 @@ class MetagraphView:
         neuron = self.by_hotkey(hotkey)
         return None if neuron is None else neuron.uid
 
+    def votes(self, hotkey: str, share: float = 0.1) -> bool:
+        """Whether `hotkey` is a validator in earnest: it has a permit, and at least `share` of the largest stake.
+
+        A permit alone says little: where there are fewer neurons than permits, a paid miner's stake earns it one.
+        """
+        neuron = self.by_hotkey(hotkey)
+        if neuron is None or not neuron.validator_permit:
+            return False
+        return neuron.stake > 0 and neuron.stake >= share * max(other.stake for other in self.neurons)
+
     def __contains__(self, hotkey: object) -> bool:
         return isinstance(hotkey, str) and self.by_hotkey(hotkey) is not None
 

@@ -376,8 +376,7 @@ class IotaMiner(BaseMinerNeuron):
     # Help
 
     def _is_validator(self, hotkey: str) -> bool:
-        neuron = self.view.by_hotkey(hotkey) if self.view is not None else None
-        return neuron is not None and neuron.validator_permit and neuron.stake > 0
+        return self.view is not None and self.view.votes(hotkey)
 
     def _began(self, epoch: int) -> None:
         self.worker.sweep(epoch)

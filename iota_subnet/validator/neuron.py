@@ -334,7 +334,7 @@ class IotaValidator(BaseValidatorNeuron):
         """Another validator follows the run. Only those who hold a permit: the ledger names the run's secret."""
         assert synapse.dendrite is not None and synapse.dendrite.hotkey is not None
         if not self._is_validator(synapse.dendrite.hotkey):
-            synapse.reason = "the ledger is shown to hotkeys with a validator permit on this subnet"
+            synapse.reason = "the ledger is shown to validators: a permit, and a tenth of the largest stake"
             return synapse
         if synapse.after < self.ledger.base().seq:
             synapse.reason = (
@@ -348,8 +348,7 @@ class IotaValidator(BaseValidatorNeuron):
         return synapse
 
     def _is_validator(self, hotkey: str) -> bool:
-        neuron = self.view.by_hotkey(hotkey) if self.view is not None else None
-        return neuron is not None and neuron.validator_permit and neuron.stake > 0
+        return self.view is not None and self.view.votes(hotkey)
 
     async def _status(self, request: web.Request) -> web.Response:
         document = snapshot(self.service.state, self.clock())

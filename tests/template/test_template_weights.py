@@ -57,6 +57,38 @@ def test_uid_re_registration_pays_nothing_to_the_newcomer():
     assert to_chain_weights(scores, view_of(ledger)) == ([1, 2], [32768, 65535])
 
 
+def test_a_full_subnet_to_the_digit():
+    """256 uids, the owner's and a validator's among them; the score of hotkey k is k."""
+    ledger = MemoryLedger()
+    ledger.add_subnet(7, "owner", max_uids=256)
+    uid_of = {f"m{k}": ledger.register(7, f"m{k}") for k in range(1, 256)}
+    assert sorted(uid_of.values()) == list(range(1, 256))
+    scores = {f"m{k}": float(k) for k in range(256)}
+    uids, weights = to_chain_weights(scores, view_of(ledger), exclude=("m255",))
+    # m255 is left out, so 254 is the largest: the weight of k is round(65535 k / 254).
+    assert uids == list(range(1, 255)) and weights == [round(65535 * k / 254) for k in range(1, 255)]
+    # One more has to go for a newcomer, who has no score yet.
+    taken = ledger.register(7, "newcomer")
+    after, kept = to_chain_weights(scores, view_of(ledger), exclude=("m255",))
+    gone = next(hotkey for hotkey, uid in uid_of.items() if uid == taken)
+    assert taken not in after and len(after) == len(uids) - (gone != "m255")
+    assert dict(zip(after, kept, strict=True)).items() <= dict(zip(uids, weights, strict=True)).items()
+
+
+def test_a_validator_in_earnest_has_a_permit_and_weighty_stake():
+    ledger = MemoryLedger()
+    ledger.add_subnet(7, "owner")
+    ledger.register(7, "large", stake=1000.0, validator_permit=True)
+    ledger.register(7, "small", stake=150.0, validator_permit=True)
+    ledger.register(7, "a", stake=99.0, validator_permit=True)
+    ledger.register(7, "rich", stake=5000.0)
+    view = MemoryChain("a", ledger).metagraph(7)
+    assert [view.votes(hotkey, 0.01) for hotkey in ("large", "small", "a", "rich", "nobody")] == [True] * 3 + [
+        False
+    ] * 2
+    assert [view.votes(hotkey, 0.03) for hotkey in ("large", "small", "a")] == [True, True, False]
+
+
 def test_exclude_and_bad_burn():
     view = view_of(make())
     assert to_chain_weights({"a": 1.0, "b": 1.0}, view, exclude={"a"}) == ([2], [65535])

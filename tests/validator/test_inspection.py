@@ -1,0 +1,114 @@
+"""Audits of a living swarm: the honest are found sound to the bit, a cheat is found, by more than one validator."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from iota_subnet.core.state import RunState
+from iota_subnet.messages import Lease
+from iota_subnet.miner.conduct import Conduct
+from iota_subnet.miner.neuron import IotaMiner
+from iota_subnet.settings import ValidatorSettings
+from iota_subnet.train import codec
+from iota_subnet.train.runner import StageRunner
+from iota_subnet.validator.follower import IotaFollower
+from template.memory import MemoryChain
+from template.settings import parse
+
+from .swarm import NETUID, Swarm, ThreadCompute, swarm
+
+
+class Louder(Conduct):
+    """Sends back twice the gradient: the loss shows it late, an audit at once."""
+
+    def backward(self, runner: StageRunner, lease: Lease, inputs: Sequence[bytes]) -> bytes:
+        return twice(runner, super().backward(runner, lease, inputs))
+
+    def loss(self, runner: StageRunner, lease: Lease, inputs: Sequence[bytes]) -> tuple[bytes, list[float]]:
+        gradient, losses = super().loss(runner, lease, inputs)
+        return twice(runner, gradient), losses
+
+    def forward(self, runner: StageRunner, lease: Lease, inputs: Sequence[bytes]) -> bytes:
+        return twice(runner, super().forward(runner, lease, inputs))
+
+
+def twice(runner: StageRunner, blob: bytes) -> bytes:
+    train, model = runner.spec.train, runner.spec.model
+    if not blob:
+        return blob
+    values = codec.decode(blob, (train.microbatch, model.seq, model.boundary), train.activation_codec)
+    return codec.encode(2 * values, train.activation_codec, "twice")
+
+
+class LoudMiner(IotaMiner):
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more, conduct=Louder())
+
+
+def follow(s: Swarm) -> IotaFollower:
+    """A second validator, with stake and a permit."""
+    s.chain.register(NETUID, s.hotkey("second"), stake=500.0, validator_permit=True)
+    flags = ["--run.dir", str(s.folder / "second"), "--run.follow", "auto"]
+    settings = parse(ValidatorSettings, [*s.flags("second"), *flags])
+    chain = MemoryChain(s.hotkey("second"), s.chain)
+    follower = IotaFollower(settings, chain, s.wallet("second"), pool=ThreadCompute())
+    s.tasks[follower] = asyncio.create_task(follower.run())
+    return follower
+
+
+def weights(s: Swarm, validator: str) -> dict[str, int]:
+    found = s.chain.weights_of(NETUID, s.hotkey(validator))
+    return {name: found.get(s.chain.register(NETUID, s.hotkey(name)), 0) for name in s.miners}
+
+
+async def test_honest_miners_are_found_sound_to_the_bit(tmp_path: Path) -> None:
+    async with swarm(tmp_path, miners=4, epochs=3, audit_miners=1.0) as s:
+        state = await s.finished()
+        await s.until(lambda: not state.open_audits, what="the audits")
+        verdicts = [verdict for found in state.verdicts.values() for verdict in found]
+        assert len(verdicts) == sum(report.audits for report in state.reports) >= 8
+        assert {verdict.verdict for verdict in verdicts} == {"sound"} and not state.faults
+        assert all(verdict.passes > 0 for verdict in verdicts)
+        findings = [json.loads(path.read_text()) for path in (tmp_path / "run" / "audits").glob("*/finding.json")]
+        assert len(findings) == len(verdicts)
+        assert all(found["exact"] == found["passes"] > 0 for found in findings)
+
+
+async def found(s: Swarm, state: RunState) -> None:
+    loud = s.hotkey("loud")
+    await s.until(lambda: any(fault.hotkey == loud for fault in state.faults), what="the cheat to be found")
+    await s.until(lambda: loud not in state.miners, what="the cheat to lose its seat")
+
+
+async def test_a_cheat_is_found_loses_its_seat_and_its_weight(tmp_path: Path) -> None:
+    async with swarm(tmp_path, miners=4, epochs=4, audit_miners=1.0) as s:
+        s.add_miner("loud", LoudMiner)
+        await s.until(lambda: s.validator._service is not None, what="the validator")
+        await found(s, s.state)
+        state = await s.finished()
+        assert {fault.hotkey for fault in state.faults} == {s.hotkey("loud")}
+        assert "loud" not in {name for name, weight in weights(s, "validator").items() if weight}
+        assert all(weight > 0 for name, weight in weights(s, "validator").items() if name != "loud")
+
+
+async def test_a_second_validator_comes_to_its_own_verdicts_and_weights(tmp_path: Path) -> None:
+    # The first one looks at nobody: whatever is found is found by the second.
+    async with swarm(tmp_path, miners=4, epochs=5, epoch_batches=16, audit_miners=0.5) as s:
+        s.add_miner("loud", LoudMiner)
+        await s.until(lambda: s.validator._service is not None, what="the validator")
+        second = follow(s)
+        await s.finished()
+        await s.until(lambda: second.core is not None and second.head.seq == len(s.validator.ledger), what="the end")
+        assert second.core is not None
+        told, heard = s.state, second.core.state
+        assert told.volume == heard.volume and told.manifests == heard.manifests and told.miners == heard.miners
+        own = [v for found in heard.verdicts.values() for v in found if v.auditor == second.hotkey]
+        assert own and {v.verdict for v in own} <= {"sound", "failed"}
+        await s.until(lambda: any(weights(s, "second").values()), what="weights of the second validator")
+        judged = {hotkey: v.verdict for hotkey, found in heard.verdicts.items() for v in found if v.auditor}
+        for hotkey, word in judged.items():
+            assert (word == "failed") == (hotkey == s.hotkey("loud"))
