@@ -72,6 +72,16 @@ def miner(document: dict[str, Any], now: float, lines: int, gone: bool) -> list[
     if document["receipts"]:
         table.add_row("work", _work(document))
         table.add_row("", _receipts(document["receipts"], age, lines))
+    _pay(table, standing, old, lines)
+    if document["time"]["so_far"]["seconds"]:
+        table.add_row("time", _time(document["time"]))
+    if old > 30:
+        table.add_row("", Text(f"the validator's word above is {ago(old)} old", style="yellow"))
+    return [table]
+
+
+def _pay(table: Table, standing: dict[str, Any], old: float, lines: int) -> None:
+    """The score, what it is made of, and what was found of this miner."""
     table.add_row("score", _score(standing))
     if standing["parts"] or standing["volume"]:
         table.add_row("", _parts(standing, old, lines))
@@ -84,11 +94,23 @@ def miner(document: dict[str, Any], now: float, lines: int, gone: bool) -> list[
         said = f"epoch {fault['epoch']}: {clean(fault['what'])}; {until}"
         table.add_row(Text("fault", style="bold red"), Text(said, style="red"))
     table.add_row("weights", _weights(standing))
-    if document["time"]["so_far"]["seconds"]:
-        table.add_row("time", _time(document["time"]))
-    if old > 30:
-        table.add_row("", Text(f"the validator's word above is {ago(old)} old", style="yellow"))
-    return [table]
+
+
+#: How the columns of a score go together.
+FORMULA = "adds = (volume + merge) x quality x agreement x audit; a fault makes the whole score 0 while it counts"
+
+
+def explained(hotkey: str, standing: dict[str, Any], references: dict[str, Any]) -> RenderableType:
+    """A score with all its parts, for `iota score`; `references` are numbers of ledger events, if there is a ledger."""
+    table = rows()
+    _pay(table, standing, 0.0, 1000)
+    table.add_row("how", Text(FORMULA))
+    if references:
+        first, last, number = references["receipts"]
+        said = f"{count(number, 'receipt')} in events {first} to {last}"
+        said += f"; audits in events {', '.join(map(str, references['audits']))}" if references["audits"] else ""
+        table.add_row("ledger", Text(said))
+    return Panel(table, title=f"score of {clean(hotkey)}", title_align="left", border_style="cyan")
 
 
 def _now(document: dict[str, Any], age: float) -> Text:

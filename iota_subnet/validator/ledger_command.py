@@ -96,7 +96,7 @@ def _replay(journal: Journal, options: argparse.Namespace) -> int:
     to = head.seq if options.to is None else options.to
     if not 0 <= to <= head.seq:
         raise BadSettings(f"--to {to}: the newest event is {head.seq}")
-    core, start = _earliest(journal, to)
+    core, start = earliest(journal, to)
     began = time.perf_counter()
     seq = start
     try:
@@ -134,7 +134,7 @@ def _replay(journal: Journal, options: argparse.Namespace) -> int:
     return 0
 
 
-def _earliest(journal: Journal, to: int) -> tuple[Orchestrator, int]:
+def earliest(journal: Journal, to: int) -> tuple[Orchestrator, int]:
     """A core at the first place that the file can be played from, and the number of the last event in it."""
     spec = journal.spec()
     core = Orchestrator(spec)
