@@ -29,8 +29,15 @@ class Line(NamedTuple):
     done: bool = True
 
 
-def disagreement(books: Iterable[Line], said: Iterable[Line], first_lease: int) -> str:
-    """Where the transcript contradicts the books, in one line for the miner; "" if it does not.
+class Contradiction(NamedTuple):
+    """Where a transcript and the books differ: the number of the pass (-1: one that is missing), and in words."""
+
+    place: int
+    reason: str
+
+
+def disagreement(books: Iterable[Line], said: Iterable[Line], first_lease: int) -> Contradiction | None:
+    """The first thing in which a transcript contradicts the books, for the miner to read.
 
     `first_lease` is the number of the first lease that the books would know.
     """
@@ -39,19 +46,47 @@ def disagreement(books: Iterable[Line], said: Iterable[Line], first_lease: int) 
     strays = 0
     for place, line in enumerate(said):
         if line.lease in seen:
-            return f"pass {place} does lease {line.lease} a second time"
+            return Contradiction(place, f"{name_of(place, line)}: lease {line.lease} is in the transcript twice")
         seen[line.lease] = None
         given = known.get(line.lease)
         if given is None:
             strays += 1
             if line.lease >= first_lease or strays > STRAYS:
-                return f"pass {place} is for lease {line.lease}, which was never given to this miner"
-            continue
-        if (line.op, line.batch, line.inputs) != (given.op, given.batch, given.inputs):
-            return f"pass {place} (lease {line.lease}) has other inputs than it was given"
-        if given.done and line.output != given.output:
-            return f"pass {place} (lease {line.lease}) has another output than its receipt"
-        if given.done and line.losses != given.losses:
-            return f"pass {place} (lease {line.lease}) has other losses than its receipt"
-    missing = [line.lease for line in known.values() if line.done and line.lease not in seen]
-    return f"lease {missing[0]} is done by its receipt, and not in the transcript" if missing else ""
+                return Contradiction(place, f"{name_of(place, line)}: lease {line.lease} was not given to this miner")
+        else:
+            words = _differs(line, given)
+            if words:
+                return Contradiction(place, f"{name_of(place, line)}: {words}")
+    for given in known.values():
+        if given.done and given.lease not in seen:
+            lease = f"lease {given.lease} ({given.op}, batch {given.batch})"
+            return Contradiction(-1, f"{lease} has a receipt but is not in the transcript")
+    return None
+
+
+def name_of(place: int, line: Line) -> str:
+    """A pass for a person."""
+    return f"pass {place} ({line.op}, batch {line.batch})"
+
+
+def brief(value: object) -> str:
+    """What a stranger wrote, as far as a line has room."""
+    if isinstance(value, tuple):
+        return "[" + ", ".join(brief(part) for part in value[:4]) + ", ..." * (len(value) > 4) + "]"
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= 16 else f"{text[:12]}..."
+
+
+def _differs(told: Line, given: Line) -> str:
+    lease = (
+        ("operation", told.op, given.op),
+        ("batch", told.batch, given.batch),
+        ("inputs", told.inputs, given.inputs),
+    )
+    receipt = (("output", told.output, given.output), ("losses", told.losses, given.losses))
+    for whose, pairs in (("what it was given", lease), ("its receipt", receipt if given.done else ())):
+        for what, said, known in pairs:
+            if said != known:
+                return f"{what} {brief(said)}, by {whose} {brief(known)}"
+    return ""

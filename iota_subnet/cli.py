@@ -15,6 +15,7 @@ COMMANDS = {
     "localnet": ("iota_subnet.localnet.command", "run a whole subnet on this machine and watch it train"),
     "ledger": ("iota_subnet.validator.ledger_command", "verify, replay or show the history of a run"),
     "score": ("iota_subnet.status.score_command", "explain what a miner has earned, part by part"),
+    "audit": ("iota_subnet.validator.audit_command", "compute a replica's epoch again and judge it"),
     "status": ("iota_subnet.status.command", "say what this machine's neurons do, wait for and have earned"),
     "simulate": ("iota_subnet.sim.command", "play seeded disasters on the real core, in virtual time"),
 }

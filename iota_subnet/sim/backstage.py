@@ -174,7 +174,10 @@ class Backstage:
             for number, op, batch, inputs, output, losses, done in action.leases
         ]
         reason = disagreement(books, said, action.first_lease)
-        need(not reason, f"the books contradict {action.hotkey}, which is honest about what it did: {reason}")
+        need(
+            not reason,
+            f"the books contradict {action.hotkey}, which is honest about what it did: {reason and reason.reason}",
+        )
         if not world.network.can_fetch(action.transcript):
             verdict: Literal["sound", "failed", "withheld"] = "withheld"
             miner.withheld = True

@@ -113,3 +113,20 @@ def held_out_loss(spec_json: str, sizes: Sequence[int], stages: Sequence[Sequenc
     spec = RunSpec.from_json(spec_json)
     weights = [unpack_state(shards, size)[0] for shards, size in zip(stages, sizes, strict=True)]
     return float(evaluate(spec, weights, blobs))
+
+
+def audit(folder: str, device: str, max_passes: int) -> bytes:
+    """Replay the bundle in `folder` on a device; the `Finding`, as JSON. `max_passes` as in `replay`.
+
+    Raises:
+        BadOrder: the bundle cannot be used, which says nothing about the miner.
+    """
+    from pathlib import Path
+
+    import msgspec
+
+    from iota_subnet.train import bundle
+    from iota_subnet.train.replay import replay
+
+    order, blob = bundle.load(Path(folder))
+    return msgspec.json.encode(replay(order, blob, device=device, max_passes=max_passes))
