@@ -73,6 +73,12 @@ class Orchestrator:
         state.index.settle(state)
         return actions
 
+    def judge(self, event: MinerAudited) -> list[Action]:
+        """Take in a verdict that is not in the ledger: one of a validator that follows it. Nothing else may move, not
+        even time, or its state would be another story."""
+        assert event.auditor == self.state.auditor != ""
+        return audits.concluded(self.state, event)
+
     def _dispatch(self, event: Event) -> list[Action]:
         state = self.state
         match event:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from loguru import logger
 
-from iota_subnet.core.actions import AuditMiner, PublishScores
+from iota_subnet.core.actions import Action, AuditMiner, PublishScores
 from iota_subnet.core.events import Event, Manifest, MinerAudited
 from iota_subnet.core.orchestrator import Orchestrator
 from iota_subnet.protocol import History
@@ -128,7 +128,7 @@ class IotaFollower(BaseValidatorNeuron):
             self.head = Mark(row.seq, row.digest)
             for opinion in [known for known in self._opinions if known.after == row.seq and known.verdict is not None]:
                 assert opinion.verdict is not None
-                self._play(opinion.verdict)
+                self._judge(opinion.verdict)
         if reply.head == self.head.seq and reply.digest != self.head.digest.hex():
             raise LedgerError("its events do not add up to the digest that it has signed: it has told another story")
         return bool(reply.lines)
@@ -167,7 +167,14 @@ class IotaFollower(BaseValidatorNeuron):
 
     def _play(self, event: Event) -> None:
         assert self.core is not None
-        for action in self.core.handle(event):
+        self._take(self.core.handle(event))
+
+    def _judge(self, verdict: MinerAudited) -> None:
+        assert self.core is not None
+        self._take(self.core.judge(verdict))
+
+    def _take(self, actions: list[Action]) -> None:
+        for action in actions:
             if isinstance(action, PublishScores):
                 self.scores = {hotkey: value for hotkey, value in action.scores if hotkey != self.hotkey}
 
@@ -190,7 +197,7 @@ class IotaFollower(BaseValidatorNeuron):
         """A verdict of ours: kept, so that a restart comes to the same scores."""
         assert isinstance(event, MinerAudited)
         self._remember(Opinion(self.head.seq, event))
-        self._play(event)
+        self._judge(event)
 
     def _remember(self, opinion: Opinion) -> None:
         self._opinions.append(opinion)

@@ -133,9 +133,10 @@ def test_a_follower_agrees_on_what_happens_and_judges_for_itself(seed: int) -> N
             if isinstance(order, AuditMiner) and order.auditor == "follower":
                 own += 1
                 cheats = world.miners[order.hotkey].trait.cheats
-                follower.handle(
+                # Its clock is another one, and may be far ahead.
+                follower.judge(
                     MinerAudited(
-                        at=event.at,
+                        at=event.at + 1e6,
                         hotkey=order.hotkey,
                         stage=order.stage,
                         epoch=order.epoch,

@@ -67,7 +67,7 @@ def weights(s: Swarm, validator: str) -> dict[str, int]:
 
 async def test_honest_miners_are_found_sound_to_the_bit(tmp_path: Path) -> None:
     async with swarm(tmp_path, miners=4, epochs=3, audit_miners=1.0) as s:
-        state = await s.finished()
+        state = await s.finished(within_s=60.0)
         await s.until(lambda: not state.open_audits, what="the audits")
         verdicts = [verdict for found in state.verdicts.values() for verdict in found]
         assert len(verdicts) == sum(report.audits for report in state.reports) >= 8
@@ -89,19 +89,18 @@ async def test_a_cheat_is_found_loses_its_seat_and_its_weight(tmp_path: Path) ->
         s.add_miner("loud", LoudMiner)
         await s.until(lambda: s.validator._service is not None, what="the validator")
         await found(s, s.state)
-        state = await s.finished()
+        state = await s.finished(within_s=60.0)
         assert {fault.hotkey for fault in state.faults} == {s.hotkey("loud")}
         assert "loud" not in {name for name, weight in weights(s, "validator").items() if weight}
         assert all(weight > 0 for name, weight in weights(s, "validator").items() if name != "loud")
 
 
 async def test_a_second_validator_comes_to_its_own_verdicts_and_weights(tmp_path: Path) -> None:
-    # The first one looks at nobody: whatever is found is found by the second.
-    async with swarm(tmp_path, miners=4, epochs=5, epoch_batches=16, audit_miners=0.5) as s:
+    async with swarm(tmp_path, miners=4, epochs=3, audit_miners=0.6) as s:
         s.add_miner("loud", LoudMiner)
         await s.until(lambda: s.validator._service is not None, what="the validator")
         second = follow(s)
-        await s.finished()
+        await s.finished(within_s=60.0)
         await s.until(lambda: second.core is not None and second.head.seq == len(s.validator.ledger), what="the end")
         assert second.core is not None
         told, heard = s.state, second.core.state
