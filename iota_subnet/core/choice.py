@@ -25,10 +25,11 @@ def window(state: RunState) -> int:
     thinnest stage has replicas, nothing new is opened.
     """
     swarm, index = state.spec.swarm, state.index
-    thinnest = index.thinnest
-    most = index.graphs
-    if len(index.where) >= max(2, thinnest):
-        most = min(most, len(state.batches))
+    thinnest, most = index.thinnest, index.graphs
+    live, waiting = len(state.batches), len(index.where)
+    # Asked with every event: comparisons cost less than `min` and `max`.
+    if waiting >= thinnest and waiting > 1 and live < most:
+        most = live
     if state.age > STALE * swarm.stale_s:
         most = min(most, max(thinnest, int(most * STALE * swarm.stale_s / state.age)))
     return most

@@ -43,12 +43,13 @@ class Deadlines:
     are those of the seconds that have begun, in order. The others lie flat, three items each: one is added per event,
     stays for long, and would be one more tuple for Python's collector to look at.
 
-    Entries that are not needed any more stay until their time, or until `tidy` says so.
+    Entries that are not needed any more stay until their time, or until `tidy` says so. Before `soonest` none is due.
     """
 
-    __slots__ = ("_begun", "_near", "_order", "_seconds")
+    __slots__ = ("_begun", "_near", "_order", "_seconds", "soonest")
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.soonest = float("inf")
         self._begun = float("-inf")
         self._near: list[Entry] = []
         self._order: list[float] = []
@@ -64,26 +65,30 @@ class Deadlines:
 
     def add(self, when: float, kind: int, key: int | str) -> None:
         second = when // 1.0
-        if second <= self._begun:
+        later = self._seconds.get(second)
+        if when < self.soonest:
+            self.soonest = when
+        if later is not None:
+            later.extend((when, kind, key))
+        elif second <= self._begun:
             insort(self._near, (when, kind, key))
-        elif second in self._seconds:
-            self._seconds[second].extend((when, kind, key))
         else:
             self._seconds[second] = [when, kind, key]
             heapq.heappush(self._order, second)
 
     def pop(self, now: float) -> list[Entry]:
         """All entries whose time has come, the earliest first."""
+        if now < self.soonest:
+            return []
         near, order = self._near, self._order
         while order and order[0] <= now:
             self._begun = heapq.heappop(order)
             near += _entries(self._seconds.pop(self._begun))
             near.sort()
-        if not near or near[0][0] > now:
-            return []
         count = bisect_right(near, (now, len(Due), 0))
         due = near[:count]
         del near[:count]
+        self.soonest = near[0][0] if near else order[0] if order else float("inf")
         return due
 
     def crowded(self, live: int) -> bool:

@@ -116,7 +116,8 @@ def where_of(state: RunState, batch: Microbatch, done: int = 0) -> Where:
     made = batch.forward[stage]
     assert made is not None
     keeper = state.miners.get(made.hotkey)
-    if keeper is not None and keeper.stage == stage and keeper.hotkey not in batch.tried.get(step, ()):
+    tried = batch.tried.get(step, ()) if batch.tried else ()
+    if keeper is not None and keeper.stage == stage and made.hotkey not in tried:
         if state.ready(keeper) and state.now >= keeper.rest_until:
             return Where(made.hotkey, made.hotkey, op, stage)
     return Where(2 * stage, made.hotkey, op, stage)

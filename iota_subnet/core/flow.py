@@ -15,15 +15,22 @@ from iota_subnet.core.events import BatchPublished
 from iota_subnet.core.speed import NEWEST
 from iota_subnet.core.state import Microbatch, Phase, RunState
 
+#: In a large swarm room for thousands may appear at once: one event opens no more than these, the next goes on.
+MOST_AT_ONCE = 64
+
 
 def open_more(state: RunState) -> list[Action]:
     """As many microbatches as the window has room for, unless the epoch has enough or drains."""
     actions: list[Action] = []
     index = state.index
     index.settle(state)
-    if state.draining or len(state.batches) >= index.graphs:
+    live = len(state.batches)
+    if state.draining or live >= index.graphs:
         return actions
     limit = choice.window(state)
+    if live >= limit:
+        return actions
+    limit = min(limit, live + MOST_AT_ONCE)
     stages = state.spec.model.stages
     while len(state.batches) < limit and not full(state):
         batch = Microbatch(state.next_batch, state.epoch, state.now, [None] * stages, [None] * stages)
@@ -65,15 +72,17 @@ def ask(state: RunState, batch: Microbatch) -> PublishBatch:
 
 def retire(state: RunState, batch: Microbatch) -> list[Action]:
     """Every reader has confirmed its writer by now: credit all passes of this microbatch, once."""
-    stages = state.spec.model.stages
-    for stage in range(stages):
-        whole = state.index.shares[stage]
+    volume, tail = state.volume, len(batch.gradient) - 1
+    for stage, whole in enumerate(state.index.shares):
         backward = batch.gradient[stage]
-        assert backward is not None
-        forward = batch.forward[stage] if stage < stages - 1 else backward
-        assert forward is not None
-        for output, share in ((forward, 1 / 3), (backward, 2 / 3)):
-            state.volume[output.hotkey] = state.volume.get(output.hotkey, 0.0) + whole * share
+        forward = batch.forward[stage] if stage < tail else backward
+        assert forward is not None and backward is not None
+        paid = volume.get(forward.hotkey, 0.0) + whole * (1 / 3)
+        if forward.hotkey != backward.hotkey:
+            volume[forward.hotkey] = paid
+            paid = volume.get(backward.hotkey, 0.0)
+        volume[backward.hotkey] = paid + whole * (2 / 3)
+        for output in (forward, backward):
             if output.blob is not None:
                 state.bytes_activations += output.blob.nbytes
     state.samples.append(Sample(batch.path, fsum(batch.losses) / len(batch.losses), batch.propensity))

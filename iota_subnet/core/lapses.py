@@ -133,10 +133,12 @@ def end(state: RunState, lease: Lease, miner: Miner | None) -> None:
 def expire(state: RunState) -> list[Action]:
     """Take back every lease whose deadline has passed; its work may still arrive late. Ask again for lost tokens."""
     actions: list[Action] = []
+    # Looked up once: most entries are of leases that are done.
+    leases, of_lease = state.leases, Due.LEASE
     for when, kind, key in state.index.dues.pop(state.now):
         number = int(key)
-        if kind == Due.LEASE:
-            lease = state.leases.get(number)
+        if kind == of_lease:
+            lease = leases.get(number)
             if lease is not None and lease.deadline <= when:
                 actions += _expire_lease(state, lease)
             continue

@@ -66,7 +66,8 @@ class Orchestrator:
             state.now = event.at
         if isinstance(event, ValidatorRestarted):
             self._stop_clocks(state.now - before)
-        state.index.wake(state.now)
+        if state.index.wakes.soonest <= state.now:
+            state.index.wake(state.now)
         actions = self._dispatch(event)
         actions += phases.advance(state)
         actions += routing.fill(state)
@@ -187,7 +188,7 @@ class Orchestrator:
             # A new process: its graphs, its optimiser and its outbox are gone, its stage is not.
             actions = self._drop(event.hotkey)
         if event.hotkey not in state.miners:
-            miner = Miner(event.hotkey, event.boot, state.now)
+            miner = Miner(event.hotkey, event.boot, state.next_lease)
             if known is not None:
                 miner.stage, miner.slot = known.stage, known.slot
             state.miners[event.hotkey] = miner

@@ -146,7 +146,7 @@ def _name(state: RunState, event: ShardRecomputed, shard: Shard) -> list[str]:
         said = shard.results[hotkey].digests
         which = next(n for n, (one, other) in enumerate(zip(said, truth, strict=True)) if one != other)
         what = f"shard {shard.index} of stage {event.stage}: published {said[which][:12]}, truth is {truth[which][:12]}"
-        state.faults.append(Fault(event.at, event.epoch, hotkey, what))
+        state.faults.append(Fault(state.now, event.epoch, hotkey, what))
     return liars
 
 

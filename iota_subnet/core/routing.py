@@ -101,7 +101,7 @@ def _give(state: RunState, batch: Microbatch, card: Card, chance: float = 1.0) -
     lease = Lease(state.next_lease, card.hotkey, batch.id, op, stage, state.epoch, state.now, deadline, chance)
     state.next_lease += 1
     state.leases[lease.id] = lease
-    miner.leases[lease.id] = None
+    miner.leases[lease.id] = op
     batch.lease = lease.id
     batch.hands[card.hotkey] = None
     index.dues.add(deadline, LEASE, lease.id)
@@ -127,7 +127,7 @@ def finished(state: RunState, event: LeaseFinished) -> list[Action]:
         return [*lapses.lapse(state, lease), Refuse(event.hotkey, f"receipt for lease {event.lease}", problem)]
     card = state.index.cards.get(event.hotkey)
     miner = card.miner if card is not None else None
-    if miner is not None and lease.opened_at >= miner.joined_at:
+    if miner is not None and lease.id >= miner.first_lease:
         timed(state, miner, lease)
     batch = state.batches.get(lease.batch)
     # An open lease is its microbatch's next step.
@@ -193,8 +193,8 @@ def _credit(state: RunState, miner: Miner, lease: Lease, event: LeaseFinished) -
     if len(state.steps) > MAX_STEPS:
         del state.steps[next(iter(state.steps))]
     miner.seconds = event.seconds if miner.done == 1 else 0.9 * miner.seconds + 0.1 * event.seconds
-    if lease.op != "forward" and lease.opened_at >= miner.joined_at:
-        # Work of an earlier process is credited, but it is not in what this one will commit.
+    if lease.op != "forward" and lease.id >= miner.first_lease:
+        # Work of an earlier process, or in another stage, is credited, but it is not in what this one will commit.
         miner.batches += 1
         if miner.batches == state.spec.swarm.min_batches:
             state.index.miner(miner.hotkey)

@@ -73,12 +73,12 @@ def patience(state: RunState, miner: Miner, op: Op) -> float:
     """Seconds after which a lease given now goes to somebody else. Late work is taken too: this is a hedge, not a
     judgement, and it is bolder near the end of an epoch, when all wait for the last."""
     swarm = state.spec.swarm
-    pace = miner.pace.get(op)
-    if pace is None:
+    own = miner.pace.get(op)
+    if own is None:
         return swarm.lease_s
-    for lease in miner.leases:
-        other = state.leases[lease].op
-        pace += miner.pace[op] if other == op else expected(miner, other)
+    pace = own
+    for other in miner.leases.values():
+        pace += own if other == op else expected(miner, other)
     seconds = (swarm.hedge_drain if state.draining else swarm.hedge) * pace
     if seconds < swarm.lease_min_s:
         seconds = swarm.lease_min_s

@@ -39,12 +39,14 @@ _MERGING = (Phase.COMMIT, Phase.REDUCE, Phase.INSTALL)
 class Miner:
     """A hotkey with a seat. It may work when its channel is open and it holds the epoch's manifest.
 
-    `slot` is its number within its stage: the lowest that nobody else had when it was seated.
+    `slot` is its number within its stage: the lowest that nobody else had when it was seated. `leases` are the open
+    ones by number, and what each is. Those below `first_lease` were given to an earlier process of it, or in another
+    stage: a number says so where time stands still.
     """
 
     hotkey: str
     boot: str
-    joined_at: float
+    first_lease: int
     axon: str = ""
     data_url: str = ""
     stage: int = -1
@@ -56,7 +58,7 @@ class Miner:
     assign_deadline: float = 0.0
     assign_tries: int = 0
     batches: int = 0
-    leases: dict[int, None] = field(default_factory=dict)
+    leases: dict[int, Op] = field(default_factory=dict)
     done: int = 0
     seconds: float = 0.0
     pace: dict[Op, float] = field(default_factory=dict)

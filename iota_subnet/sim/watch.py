@@ -62,8 +62,14 @@ class Watch:
         self._faults = 0
         self._where: tuple[Phase, int] | None = None
         self._agreed_lies: dict[str, None] = {}
+        self._first_new = 0
 
     # -- before and after an event ------------------------------------------------------------------------------------
+
+    def before(self, event: Event) -> list[str]:
+        """Remember which leases are new after it; the suspects."""
+        self._first_new = self.world.orchestrator.state.next_lease
+        return self.suspects(event)
 
     def suspects(self, event: Event) -> list[str]:
         """Who has published a lie about what the auditor is about to answer for, from the very same inputs."""
@@ -156,7 +162,8 @@ class Watch:
         assert lease is not None
         miner = state.miners[action.hotkey]
         need(miner.connected, f"{action.hotkey} is given a lease and is away")
-        again = lease.opened_at < state.now
+        # By its number: after the clock was set back, time stands still, and an old lease looks like a new one.
+        again = lease.id < self._first_new
         swarm, left = state.spec.swarm, state.spec.swarm.epochs - state.epoch
         overlap = swarm.overlap and left != 1 and state.phase in (Phase.COMMIT, Phase.REDUCE, Phase.INSTALL)
         held = (state.epoch, state.epoch + 1) if overlap and state.phase is Phase.INSTALL else (state.epoch,)

@@ -161,7 +161,7 @@ class World:
                 self.handle(event)
 
     def handle(self, event: Event) -> None:
-        audited = self.watch.suspects(event)
+        audited = self.watch.before(event)
         self.journal.append(event)
         actions = self.orchestrator.handle(event)
         self.watch.after(event, audited)

@@ -95,7 +95,7 @@ def test_a_joiner_is_told_the_median_inner_step_of_its_peers() -> None:
     state = RunState(RunSpec(model=ModelSpec(stages=1)), manifests=[Manifest(0, 0, ())])
     state.steps = {"m0": 90, "m1": 100, "m2": 10**9, "new": 7}
     state.index.rebuild(state)
-    newcomer = Miner("new", "boot", 0.0)
+    newcomer = Miner("new", "boot", 0)
     state.miners["new"] = newcomer
     (action,) = seat(state, newcomer)
     assert isinstance(action, AssignLayer) and action.inner_step == 100

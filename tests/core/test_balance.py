@@ -85,6 +85,19 @@ def test_an_empty_stage_is_rescued_at_once_by_one_with_a_replica_to_spare() -> N
     assert bench.state.lost == 0
 
 
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_late_work_from_its_old_stage_is_neither_weight_nor_pace_in_the_new_one(seconds: float) -> None:
+    bench = Bench(stages=2, seats=2)
+    for lease in bench.publish():
+        bench.finish(lease)
+    late = {lease.hotkey: lease for lease in bench.given() if lease.op == "loss"}
+    bench.wait(seconds)
+    leave(bench, 0, 2)
+    (moved,) = bench.state.members(0)
+    bench.finish(late[moved.hotkey])
+    assert moved.done == 1 and moved.batches == 0 and not moved.pace
+
+
 def test_nobody_gives_its_last_replica() -> None:
     bench = Bench(stages=3, seats=1)
     leave(bench, 0, 1)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iota_subnet.core import recompute
+from iota_subnet.core import recompute, scoring
 from iota_subnet.core.actions import FixContributors, RecomputeShard, Refuse, SendMergePlan
 from iota_subnet.core.draw import commitment, salt
 from iota_subnet.core.events import MetagraphChanged, MinerLeft, ShardFetched, ShardRecomputed, ShardsCommitted
@@ -63,6 +63,21 @@ def test_twins_that_differ_are_recomputed_and_the_liar_is_named() -> None:
     assert [fault.hotkey for fault in bench.state.faults] == [liar]
     accepted = shard_of(bench).accepted
     assert accepted is not None and accepted.weights.digest == "w-good"
+
+
+def test_a_clock_that_was_set_back_does_not_make_a_fault_old() -> None:
+    bench = committed(score_window_s=50.0)
+    bench.wait(3.0)
+    everybody = tuple(sorted(bench.state.miners))
+    honest, liar = shard_of(bench).reducers
+    for hotkey in (honest, liar):
+        bench.fetch(hotkey, everybody)
+    bench.reduce(honest)
+    bench.reduce(liar, "lie")
+    bench.now -= 100.0
+    bench.recompute(everybody)
+    scoring.close_epoch(bench.state)
+    assert bench.state.reports[-1].scores[liar] == 0.0 < bench.state.reports[-1].scores[honest]
 
 
 def test_nobody_is_named_when_the_auditor_had_other_inputs() -> None:

@@ -3,7 +3,7 @@ from math import nan
 
 import pytest
 
-from iota_subnet.core import lapses
+from iota_subnet.core import flow, lapses
 from iota_subnet.core.actions import Forget, ForgetBatch, GiveLease, PublishBatch, Refuse, WithdrawLease
 from iota_subnet.core.events import BatchPublished, LeaseFailed, LeaseFinished, MinerLeft
 from iota_subnet.core.state import Phase
@@ -252,6 +252,16 @@ def test_no_more_is_opened_than_an_epoch_needs_when_the_quorum_is_there() -> Non
     assert bench.state.opened == 5 == bench.state.reports[-1].microbatches
 
 
+def test_room_for_many_is_filled_by_several_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "MOST_AT_ONCE", 3)
+    bench = Bench(stages=1, seats=1, epoch_batches=100, live_per_replica=10)
+    opened = [len(bench.state.batches)]
+    for _ in range(3):
+        bench.wait(1.0)
+        opened.append(len(bench.state.batches))
+    assert opened == [3, 6, 9, 10]
+
+
 def test_more_is_opened_while_too_few_replicas_have_enough() -> None:
     bench = Bench(stages=1, seats=4, epoch_batches=2, min_batches=3).train()
     assert bench.state.opened > 2
@@ -267,9 +277,11 @@ def test_late_leases_are_remembered_within_limits(monkeypatch: pytest.MonkeyPatc
     assert len(bench.state.expired) == 3
 
 
-def test_work_of_an_earlier_process_is_not_weight_of_the_new_one() -> None:
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_work_of_an_earlier_process_is_not_weight_of_the_new_one(seconds: float) -> None:
+    # Time stands still where a clock was set back: the new process may be as old as the lease.
     bench, lease = one_batch(stages=1)
-    bench.wait(1.0)
+    bench.wait(seconds)
     bench.disconnect(lease.hotkey)
     bench.join(lease.hotkey, boot="1")
     bench.finish(lease)

@@ -22,7 +22,7 @@ def test_a_score_is_the_sum_of_volume_times_quality() -> None:
 
 def test_being_registered_pays_nothing() -> None:
     state = state_at(50.0)
-    state.miners["idle"] = Miner("idle", "0", 0.0)
+    state.miners["idle"] = Miner("idle", "0", 0)
     assert scores(state) == {"idle": 0.0}
 
 

@@ -13,7 +13,7 @@ from .bench import Bench, blob
 
 
 def miner(pace: float | None, leases: int = 0) -> Miner:
-    found = Miner("m", "0", 0.0, pace={} if pace is None else {"forward": pace, "backward": pace})
+    found = Miner("m", "0", 0, pace={} if pace is None else {"forward": pace, "backward": pace})
     found.leases = dict.fromkeys(range(leases))
     return found
 
