@@ -1,11 +1,13 @@
 import time
-from math import exp
+from dataclasses import replace
+from itertools import pairwise
+from math import exp, inf, isfinite, nan
 from random import Random
 from statistics import mean
 
 import pytest
 
-from iota_subnet.core.clasp import Effect, Sample, estimate
+from iota_subnet.core.clasp import Columns, Effect, Sample, estimate
 
 
 def toy(seed: int, bad: str = "s2m3", n: int = 500, stages: int = 5, miners: int = 5) -> dict[str, Effect]:
@@ -134,3 +136,140 @@ def test_fifty_miners_a_stage_take_a_moment() -> None:
     start = time.process_time()
     estimate(samples)
     assert time.process_time() - start < 2.0
+
+
+# -- what is asked of the input ---------------------------------------------------------------------------------------
+
+
+def drawn(
+    seed: int, n: int = 400, stages: int = 3, miners: int = 4, sigma: float = 0.2, harm: float = 0.0
+) -> list[Sample]:
+    """Random pathways; s1m2 does `harm`."""
+    rng, samples = Random(seed), []
+    for _ in range(n):
+        path = tuple(f"s{s}m{rng.randrange(miners)}" for s in range(stages))
+        samples.append(Sample(path, rng.gauss(4.5, sigma) + harm * ("s1m2" in path)))
+    return samples
+
+
+def test_honest_miners_keep_all_of_their_quality_in_a_hundred_of_a_hundred_epochs() -> None:
+    for seed in range(100):
+        assert all(effect.quality == 1.0 for effect in estimate(drawn(seed, n=120)).values()), seed
+
+
+def test_who_does_harm_loses_quality_in_a_hundred_of_a_hundred_epochs_and_the_more_the_more_harm() -> None:
+    for seed in range(100):
+        assert estimate(drawn(seed, n=240, harm=0.5))["s1m2"].quality < 0.5, seed
+    falling = [estimate(drawn(7, harm=harm))["s1m2"].quality for harm in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)]
+    assert falling == sorted(falling, reverse=True) and falling[0] == 1.0
+
+
+def test_quality_is_continuous_in_harm() -> None:
+    at = [estimate(drawn(7, harm=harm / 1000))["s1m2"].quality for harm in range(0, 600, 5)]
+    assert max(abs(one - other) for one, other in pairwise(at)) < 0.08
+
+
+def test_names_do_not_matter() -> None:
+    samples = drawn(3, harm=0.3)
+    names = sorted({hotkey for sample in samples for hotkey in sample.pathway})
+    other = dict(zip(names, Random(9).sample(names, len(names)), strict=True))
+    renamed = [Sample(tuple(other[hotkey] for hotkey in sample.pathway), sample.loss) for sample in samples]
+    effects, again = estimate(samples), estimate(renamed)
+    assert {other[hotkey]: effect for hotkey, effect in effects.items()} == again
+
+
+def test_a_replay_agrees_to_the_bit_and_columns_agree_with_rows() -> None:
+    samples = [replace(s, difficulty=k % 7, propensity=(0.25, 0.3, 0.2)) for k, s in enumerate(drawn(4, harm=0.2))]
+    effects = estimate(samples, {"s2m1": 0.5})
+    columns = Columns(
+        list(zip(*(s.pathway for s in samples), strict=True)),
+        [s.loss for s in samples],
+        list(zip(*(s.propensity for s in samples), strict=True)),
+        [s.difficulty for s in samples],
+    )
+    assert effects == estimate(iter(samples), {"s2m1": 0.5}) == estimate(columns, {"s2m1": 0.5})
+
+
+@pytest.mark.parametrize("absurd", [inf, -inf, nan, 1e308, -1e308])
+def test_what_is_no_loss_does_not_pass(absurd: float) -> None:
+    samples = [replace(s, loss=absurd) if "s1m2" in s.pathway and k % 2 else s for k, s in enumerate(drawn(5))]
+    effects = estimate(samples)
+    assert all(
+        isfinite(value) for effect in effects.values() for value in (effect.mean_loss, effect.effect, effect.error)
+    )
+    assert effects["s1m2"].quality < 0.2
+    assert all(effect.quality == 1.0 for hotkey, effect in effects.items() if hotkey != "s1m2")
+
+
+@pytest.mark.parametrize("absurd", [inf, nan, 0.0, -1.0, 2.0])
+def test_what_is_no_chance_and_no_difficulty_weighs_nothing(absurd: float) -> None:
+    samples = [
+        replace(s, propensity=(absurd,) * 3, difficulty=absurd if k % 9 else nan) for k, s in enumerate(drawn(6))
+    ]
+    plain = estimate(drawn(6))
+    for hotkey, effect in estimate(samples).items():
+        assert effect.effect == pytest.approx(plain[hotkey].effect, abs=0.2 * plain[hotkey].error)
+        assert effect.quality == 1.0
+
+
+def test_pathways_of_different_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="different lengths"):
+        estimate([Sample(("a", "b"), 4.0), Sample(("a",), 4.0)])
+    with pytest.raises(ValueError, match="entries"):
+        estimate(Columns([["a", "b"]], [4.0]))
+
+
+# -- difficulty and propensity ----------------------------------------------------------------------------------------
+
+
+def test_known_difficulty_is_nobodys_fault_and_makes_errors_smaller() -> None:
+    rng, samples = Random(8), []
+    for sample in drawn(8):
+        hard = rng.gauss(3.0, 1.0)
+        samples.append(Sample(sample.pathway, sample.loss + 0.5 * hard, (), hard))
+    blind = estimate([replace(sample, difficulty=0.0) for sample in samples])
+    seen = estimate(samples)
+    assert mean(e.error for e in seen.values()) < 0.45 * mean(e.error for e in blind.values())
+    shifted = estimate([replace(sample, difficulty=1000 + 7 * sample.difficulty) for sample in samples])
+    assert all(shifted[h].effect == pytest.approx(seen[h].effect, abs=1e-6) for h in seen), "the unit does not matter"
+
+
+def hard_times(seed: int, known: bool) -> dict[str, Effect]:
+    """The data turn hard and easy again, and while they are hard a0 is free more often than a1."""
+    rng, samples = Random(seed), []
+    for index in range(1600):
+        hard = index // 20 % 2
+        chance = 0.6 if hard else 0.4
+        first = rng.random() < chance
+        path = ("a0" if first else "a1", f"b{rng.randrange(4)}")
+        weights = (chance if first else 1 - chance, 0.25) if known else ()
+        samples.append(Sample(path, rng.gauss(4.0 + 0.4 * hard, 0.1), weights))
+    return estimate(samples)
+
+
+def test_who_is_drawn_more_when_data_are_hard_does_not_look_bad_when_propensities_are_known() -> None:
+    assert all(hard_times(seed, known=False)["a0"].quality < 1 for seed in range(10))
+    found = [hard_times(seed, known=True)["a0"] for seed in range(10)]
+    assert all(effect.quality == 1 for effect in found)
+    assert abs(mean(effect.effect for effect in found)) < 0.005
+
+
+def test_an_unlikely_pathway_does_not_speak_for_all() -> None:
+    samples = drawn(9)
+    lucky = [replace(samples[0], loss=5.2, propensity=(1e-9, 1e-9, 1e-9))]
+    rest = [replace(sample, propensity=(0.25,) * 3) for sample in samples[1:]]
+    assert all(effect.quality == 1 for effect in estimate([*lucky, *rest]).values())
+
+
+def test_with_weights_the_stated_error_is_the_true_error_or_a_little_more() -> None:
+    effects = []
+    for seed in range(200):
+        rng, samples = Random(seed), []
+        for _ in range(240):
+            chances = [rng.choice((0.1, 0.25, 0.5)) for _ in range(3)]
+            path = tuple(f"s{s}m{0 if rng.random() < p else rng.randrange(1, 4)}" for s, p in enumerate(chances))
+            given = tuple(p if path[s][-1] == "0" else (1 - p) / 3 for s, p in enumerate(chances))
+            samples.append(Sample(path, rng.gauss(4.5, 0.2), given))
+        effects += [estimate(samples)[hotkey] for hotkey in ("s0m0", "s0m1", "s1m0")]
+    spread = mean(effect.effect**2 for effect in effects) ** 0.5
+    assert spread < mean(effect.error for effect in effects) < 1.3 * spread
