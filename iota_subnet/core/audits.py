@@ -23,9 +23,6 @@ MAX_VERDICTS = 8
 #: Optimiser steps by which replicas of one run may differ from what was last heard of them.
 SLACK = 2
 
-#: Weight of a loss whose reporter was not audited in the window, against one whose reporter was.
-UNVERIFIED = 0.5
-
 
 def draws(state: RunState, hotkey: str, epoch: int) -> tuple[str, ...]:
     """Which validators audit `hotkey` in `epoch`, "" for the orchestrator. Nobody who lacks a secret can tell."""
@@ -165,14 +162,3 @@ def concluded(state: RunState, event: MinerAudited) -> list[Action]:
         return []
     scored.scores = scoring.scores(state)
     return [PublishScores(scored.epoch, tuple(scored.scores.items()))]
-
-
-def trust(state: RunState) -> dict[str, float]:
-    """How much the losses that somebody reported weigh: all of it after a sound audit in the window, else a part."""
-    sound = {h for h, verdicts in state.verdicts.items() if any(_vouches(state, v) for v in verdicts)}
-    tails = dict.fromkeys(sample.pathway[-1] for sample in state.samples)
-    return {hotkey: 1.0 if hotkey in sound else UNVERIFIED for hotkey in tails}
-
-
-def _vouches(state: RunState, verdict: Verdict) -> bool:
-    return verdict.verdict == "sound" and verdict.losses > 0 and verdict.auditor == state.auditor

@@ -124,10 +124,12 @@ class StageInstalled(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchPublished(Event):
-    """The feed has the tokens of a microbatch ready."""
+    """The feed has the tokens of a microbatch ready. `difficulty` is what is known of their loss before any training:
+    the bits per byte to which they compress."""
 
     batch: int
     tokens: BlobRef
+    difficulty: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

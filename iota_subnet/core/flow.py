@@ -58,7 +58,7 @@ def published(state: RunState, event: BatchPublished) -> list[Action]:
     """The feed has a microbatch ready."""
     batch = state.batches.get(event.batch)
     if batch is not None and batch.tokens is None:
-        batch.tokens = event.tokens
+        batch.tokens, batch.difficulty = event.tokens, event.difficulty
         state.index.batch(batch.id)
     return []
 
@@ -85,7 +85,7 @@ def retire(state: RunState, batch: Microbatch) -> list[Action]:
         for output in (forward, backward):
             if output.blob is not None:
                 state.bytes_activations += output.blob.nbytes
-    state.samples.append(Sample(batch.path, fsum(batch.losses) / len(batch.losses), batch.propensity))
+    state.samples.append(Sample(batch.path, fsum(batch.losses) / len(batch.losses), batch.propensity, batch.difficulty))
     if state.phase is Phase.INSTALL:
         # The epoch has been scored: what is done from here on is the next one's.
         state.early += 1

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from math import fsum
 
-from iota_subnet.core import agreement
-from iota_subnet.core.clasp import estimate
-from iota_subnet.core.state import Part, RunState
+from iota_subnet.core import agreement, evidence
+from iota_subnet.core.clasp import Effect, estimate
+from iota_subnet.core.state import Part, RunState, Verdict
+
+#: Weight of a loss whose reporter was not audited in the window, against one whose reporter was.
+UNVERIFIED = 0.5
 
 #: Epochs whose effects and scores are kept hotkey by hotkey; of older ones only the totals remain.
 DETAILED = 64
@@ -20,7 +23,8 @@ DETAILED = 64
 def close_epoch(state: RunState) -> None:
     """Turn the epoch's volume and samples into one part per hotkey, and drop what has left the window."""
     report = state.reports[-1]
-    report.effects = estimate(state.samples)
+    report.effects = estimate(state.samples, trust(state))
+    state.evidence = evidence.update(state.evidence, report.effects)
     if state.samples:
         report.train_loss = fsum(sample.loss for sample in state.samples) / len(state.samples)
     agreement.forget(state)
@@ -32,7 +36,7 @@ def close_epoch(state: RunState) -> None:
             state.now,
             state.epoch,
             state.volume.get(hotkey, 0.0),
-            effect.quality if effect else 1.0,
+            _quality(state, hotkey, effect),
             shares.get(hotkey, 1.0),
             merged.get(hotkey, 0.0),
             # Drawn for an audit, and there was nothing to look at.
@@ -49,6 +53,12 @@ def close_epoch(state: RunState) -> None:
     report.scores = scores(state)
     for old in state.reports[-DETAILED - 1 : -DETAILED]:
         old.effects, old.scores = {}, {}
+
+
+def _quality(state: RunState, hotkey: str, effect: Effect | None) -> float:
+    """By this epoch's losses, or by what has added up over all epochs: the worse of the two."""
+    known = state.evidence.get(hotkey)
+    return min(effect.quality if effect else 1.0, evidence.standing(known) if known else 1.0)
 
 
 def scores(state: RunState) -> dict[str, float]:
@@ -78,3 +88,14 @@ def duties(state: RunState) -> dict[str, float]:
                 part = pool * (shard.hi - shard.lo) / state.sizes[merge.stage] / len(right)
                 paid[hotkey] = paid.get(hotkey, 0.0) + part
     return paid
+
+
+def trust(state: RunState) -> dict[str, float]:
+    """How much the losses that somebody reported weigh: all of it after a sound audit in the window, else a part."""
+    sound = {h for h, verdicts in state.verdicts.items() if any(_vouches(state, v) for v in verdicts)}
+    tails = dict.fromkeys(sample.pathway[-1] for sample in state.samples)
+    return {hotkey: 1.0 if hotkey in sound else UNVERIFIED for hotkey in tails}
+
+
+def _vouches(state: RunState, verdict: Verdict) -> bool:
+    return verdict.verdict == "sound" and verdict.losses > 0 and verdict.auditor == state.auditor

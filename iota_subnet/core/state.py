@@ -8,6 +8,7 @@ from enum import Enum
 from iota_subnet.core.actions import AuditMiner, Op
 from iota_subnet.core.clasp import Effect, Sample
 from iota_subnet.core.events import Manifest, ShardRef
+from iota_subnet.core.evidence import Evidence
 from iota_subnet.core.index import Index
 from iota_subnet.spec import BlobRef, RunSpec
 
@@ -92,6 +93,7 @@ class Microbatch:
     forward: list[Output | None]
     gradient: list[Output | None]
     tokens: BlobRef | None = None
+    difficulty: float = 0.0
     losses: tuple[float, ...] = ()
     path: tuple[str, ...] = ()
     asked_at: float = 0.0
@@ -345,12 +347,14 @@ class RunState:
     `index` holds no facts: it is derived from the rest. `steps` are the last reports of the inner step, by hotkey;
     `line` says who waits for a seat and when it last asked; `banned` until when and why (see `trust`). `former` are the
     manifests of the epoch before, `safe` the newest that the validator holds; a copy that failed is tried again at
-    `copy_due` (see `safety`). `audits` are checks of the epoch before that are still under way, by stage, epoch and
-    shard; `agreement` is how often two hotkeys agreed and differed, and when last. `watched`
-    are the books of those who will be audited, `open_audits` what is owed by hotkey, epoch and auditor, `verdicts` what
-    it said; `unshown` is who had nothing to show for the epoch. A validator that follows the orchestrator's ledger
-    is the `auditor` of its own scores, and draws by its own `audit_secret`. `early` counts microbatches that
-    retired in INSTALL. `age` is how long a microbatch takes from its opening to its retirement.
+    `copy_due` (see `safety`). `audits` are checks of shards of the epoch before that are still under way, by stage,
+    epoch and shard; `agreement` is how often two hotkeys agreed and differed, and when last. `early` counts
+    microbatches that retired in INSTALL. `age` is how long a microbatch takes from its opening to its retirement.
+
+    `watched` are the books of those who will be audited, `open_audits` what is owed by hotkey, epoch and auditor,
+    `verdicts` what was found; `unshown` is who had nothing to show for the epoch. `evidence` is what CLASP has against
+    somebody, from epoch to epoch. A validator that follows the orchestrator's ledger is the `auditor` of its own
+    scores, and draws by its own `audit_secret`.
     """
 
     spec: RunSpec
@@ -394,6 +398,7 @@ class RunState:
     audit_secret: str = ""
     watched: dict[str, Watch] = field(default_factory=dict)
     open_audits: dict[tuple[str, int, str], Open] = field(default_factory=dict)
+    evidence: dict[str, Evidence] = field(default_factory=dict)
     verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
     unshown: dict[str, int] = field(default_factory=dict)
     parts: dict[str, list[Part]] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,7 +43,8 @@ class Publisher:
                 ref = await asyncio.to_thread(self._read, batch, dict(self._digests))
                 self._digests[batch] = ref.digest
         if batch in self._wanted:
-            self._post(BatchPublished(at=self._clock(), batch=batch, tokens=ref))
+            data = await asyncio.to_thread(self._store.get, ref.digest)
+            self._post(BatchPublished(at=self._clock(), batch=batch, tokens=ref, difficulty=difficulty(data or b"")))
         else:
             # It was given up while its tokens were read.
             self.forget(batch)
@@ -80,3 +82,8 @@ class Publisher:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{self._path} cannot be read ({error}); choose another run directory") from None
         self._feed.restore(state)
+
+
+def difficulty(tokens: bytes) -> float:
+    """Bits per byte to which a microbatch compresses: text that repeats itself is easy before anybody has learnt it."""
+    return round(8 * len(zlib.compress(tokens)) / len(tokens), 6) if tokens else 0.0
