@@ -1,0 +1,7 @@
+"""The parts of `benchmarks/credit.py`."""
+
+import os
+
+# Before torch is imported, here and in every worker: threads that wait for each other must not spin, or a swarm in
+# which some miners have two threads takes five times as long on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
