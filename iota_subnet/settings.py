@@ -102,6 +102,13 @@ class WorkSettings(Group):
         4 << 30, ge=1 << 20, description="bytes on disk for what an audit may ask for; who cannot show it is not paid"
     )
     device: str = Field("cpu", description="torch device of the stage: cpu, cuda, cuda:1, mps")
+    conduct: str | None = Field(
+        None,
+        description="FILE.py:CLASS, a miner that cheats, to try the defences; only for a chain on this machine",
+    )
+    conduct_friends: str = Field(
+        "", description="hotkeys, with commas, of all who run that class together, this one among them"
+    )
 
 
 class MinerSettings(NeuronSettings):

@@ -15,11 +15,13 @@ async def run(argv: Sequence[str]) -> None:
     logs.setup(settings.logging.effective_level, file=settings.logging.file, who=settings.wallet.hotkey)
     keys = wallet.load(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
     # Imported late, so that --help and a wrong flag answer at once.
+    from iota_subnet.miner import rogue
     from iota_subnet.miner.neuron import IotaMiner
     from template.subtensor import SubtensorChain
 
+    conduct = rogue.chosen(settings, keys.hotkey.ss58_address)
     chain = SubtensorChain(keys, settings.subtensor.endpoint, settings.subtensor.timeout_s)
-    await IotaMiner(settings, chain, keys).run()
+    await IotaMiner(settings, chain, keys, conduct=conduct).run()
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from iota_subnet.localnet.adversaries import flags, placed
 from iota_subnet.localnet.drill import Drill
 from iota_subnet.localnet.network import Network, Wan, free_port, listens
 from iota_subnet.localnet.observe import Picture, fetch_status, look_at_chain
@@ -57,6 +58,8 @@ class Launcher:
         self.dir = options.run_dir or Path("runs") / time.strftime("localnet-%Y%m%d-%H%M%S")
         self.picture = Picture()
         self.names: dict[str, str] = {}
+        self._cheats = placed(options.adversaries, options.miners)
+        self.kinds = {f"miner-{index}": adversary.kind for index, adversary in self._cheats.items()}
         self.note = "starting"
         self.began = time.monotonic()
         self.network = Network()
@@ -109,7 +112,7 @@ class Launcher:
     def _summary(self, link: dict[str, Any] | None) -> dict[str, Any]:
         drill = self._drill
         wall_s, train_s = time.monotonic() - self.began, self._train_seconds()
-        summary = summarise(self.picture, self.names, drill.killed, wall_s, train_s)
+        summary = summarise(self.picture, self.names, drill.killed, wall_s, train_s, self.kinds)
         summary["validator_recovery_seconds"] = drill.recoveries
         summary["frozen"] = drill.frozen
         summary["cpu_share"] = self._usage.shares(train_s)
@@ -153,7 +156,7 @@ class Launcher:
             argv = [*self.miner_program(index), *common, "--wallet.name", "miners", "--wallet.hotkey", name]
             argv += ["--axon.ip", self.network.address(index), "--axon.port", "0", "--blobs.port", "0"]
             # When all end at once there is nobody to drain for.
-            argv += ["--work.drain_s", "0"]
+            argv += ["--work.drain_s", "0", *flags(self._cheats, index, list(self.names))]
             self._processes[name] = family.start(name, argv, netns=self.network.namespace(index))
 
     def miner_program(self, index: int) -> list[str]:

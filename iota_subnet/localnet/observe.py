@@ -8,6 +8,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
 
+from iota_subnet.localnet.findings import Finding, news
 from template.chain import MetagraphView
 from template.errors import NeuronError
 from template.staging import Stage
@@ -16,12 +17,13 @@ from template.subtensor import SubtensorChain
 
 @dataclass
 class Picture:
-    """The newest of everything."""
+    """The newest of everything, and all that was ever found against somebody."""
 
     status: dict[str, Any] | None = None
     view: MetagraphView | None = None
     weights: dict[str, float] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     _seen: tuple[int, int] = (-1, 0)
 
     def take(self, status: dict[str, Any]) -> None:
@@ -30,6 +32,7 @@ class Picture:
         epoch, done = len(status["reports"]), status["microbatches"]["in_epoch"]
         fresh = done - (self._seen[1] if self._seen[0] == epoch else 0)
         self._seen = (epoch, done)
+        self.findings += news(self.findings, status)
         if fresh > 0:
             self.losses += status["recent_losses"][-fresh:]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iota_subnet.localnet import tun
+from iota_subnet.localnet.adversaries import Adversary, placed
 from iota_subnet.localnet.faults import Fault
 from iota_subnet.localnet.lanes import Link
 from iota_subnet.settings import blob_limit
@@ -40,6 +41,8 @@ class Options:
     svg: Path | None
     overlap: bool = False
     graphs: int = GRAPHS
+    adversaries: tuple[Adversary, ...] = ()
+    audit_miners: float = SwarmSpec().audit_miners
 
     def spec(self) -> RunSpec:
         """The run that these options describe. Raises BadSettings."""
@@ -54,6 +57,7 @@ class Options:
             start_s=30.0,
             live_per_replica=self.graphs,
             overlap=self.overlap,
+            audit_miners=self.audit_miners,
             max_blob_bytes=blob_limit(model),
         )
         spec = RunSpec("localnet", self.seed, model=model, swarm=swarm, data=DataSpec(self.data))
@@ -113,6 +117,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "new ones refused, while it goes on making blocks; repeatable",
     )
     add(
+        "--adversary",
+        action="append",
+        default=[],
+        metavar="KIND:COUNT",
+        help="the last COUNT miners cheat, in a way that tests/adversaries.py knows, or as FILE.py:CLASS:COUNT says; "
+        "repeatable, see docs/adversaries.md",
+    )
+    add(
+        "--audit-miners",
+        type=float,
+        default=SwarmSpec().audit_miners,
+        metavar="SHARE",
+        help=f"share of the replicas' epochs that the validator computes again (default {SwarmSpec().audit_miners:g})",
+    )
+    add(
         "--link",
         metavar="RATE,RTT,LOSS",
         help="put every miner behind a line of its own, for example 20mbit,80ms,1%%: bits a second, round trip, share "
@@ -141,12 +160,17 @@ def parse(raw: argparse.Namespace) -> Options:
             raise BadSettings(f"--{name} must be at least 1")
     if not 0.01 <= raw.block_time <= 60:
         raise BadSettings(f"--block-time {raw.block_time:g}: use 0.01 to 60 seconds")
+    if not 0 <= raw.audit_miners <= 1:
+        raise BadSettings(f"--audit-miners {raw.audit_miners:g}: use a share from 0 to 1")
+    adversaries = tuple(Adversary.parse(text) for text in raw.adversary)
+    placed(adversaries, raw.miners)
     faults = [Fault.kill(text, raw.miners) for text in raw.kill]
     faults += [Fault.freeze(text, raw.miners) for text in raw.freeze]
     faults += [Fault.chain_away(text) for text in raw.chain_away]
     return Options(
         raw.miners, raw.stages, raw.epochs, raw.batches, raw.preset, raw.data, raw.seed, tuple(faults),
         _link(raw), raw.json, not raw.no_ui, raw.run_dir, raw.keep, raw.block_time, raw.svg, raw.overlap, raw.graphs,
+        adversaries, raw.audit_miners,
     )  # fmt: skip
 
 
@@ -154,6 +178,8 @@ def _link(raw: argparse.Namespace) -> Link | None:
     if raw.link is None:
         return None
     link = Link.parse(raw.link)
+    if raw.adversary:
+        raise BadSettings("--link: its chain is not on loopback, where alone a miner may cheat; leave out --adversary")
     if raw.data.startswith("hf:"):
         raise BadSettings(f"--link: {raw.data} comes from the internet, which the emulated network does not reach")
     if raw.miners > tun.MINERS_MAX:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from iota_subnet.localnet import findings
 from iota_subnet.localnet.observe import Picture
 
 
 def summarise(
-    picture: Picture, names: dict[str, str], killed: list[str], wall_s: float, train_s: float
+    picture: Picture,
+    names: dict[str, str],
+    killed: list[str],
+    wall_s: float,
+    train_s: float,
+    kinds: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Figures by the names that the README explains. Raises nothing: what was not seen is null or empty."""
+    """Figures by the names that the README explains. Raises nothing: what was not seen is null or empty.
+
+    `kinds` says how each adversary cheats, by its name.
+    """
     status = picture.status or {"reports": [], "tokens": 0, "microbatches": {"retired": 0, "lost": 0}, "phase": "none"}
     reports = status["reports"]
     evals = [status.get("first_eval"), *(report["eval_loss"] for report in reports)]
@@ -36,6 +45,8 @@ def summarise(
         "twin_disagreements": sum(report["twin_disagreements"] for report in reports),
         "shards_recomputed": sum(report["recomputed"] for report in reports),
         "shards_audited": sum(report["audited"] for report in reports),
+        "miners_audited": sum(report["audits"] for report in reports),
+        "audits_failed": sum(report["audits_failed"] for report in reports),
         "replicas_identical": bool(reports) and all(report["replicas_identical"] for report in reports),
         "stages": {row["hotkey"]: row["stage"] for row in status.get("miners", [])},
         "names": names,
@@ -48,7 +59,7 @@ def summarise(
         "wire_bytes_merge": status.get("wire_bytes_merge", 0),
         "train_seconds": round(train_s, 2),
         "wall_seconds": round(wall_s, 2),
-    }
+    } | findings.figures(names, kinds or {}, picture.weights, killed, picture.findings)
 
 
 def sentences(summary: dict[str, Any]) -> list[str]:
@@ -69,6 +80,7 @@ def sentences(summary: dict[str, Any]) -> list[str]:
     ]
     if summary.get("link"):
         lines.append(_link(summary["link"]))
+    compared = any(kind != "honest" for kind in summary["kinds"].values())
     for number, (hotkey, name) in enumerate(summary["names"].items()):
         weight, incentive = summary["weights"][hotkey], summary["incentive"].get(hotkey, 0.0)
         line = f"{name:<18} weight {weight:.3f}   incentive {incentive:.3f}"
@@ -79,8 +91,10 @@ def sentences(summary: dict[str, Any]) -> list[str]:
         if summary.get("link"):
             up, down = summary["link"]["up"][number], summary["link"]["down"][number]
             line += f"   sent {up['bytes'] / 1e6:.1f} MB, received {down['bytes'] / 1e6:.1f} MB"
+        if compared:
+            line += f"   {findings.words(summary, hotkey)}"
         lines.append(line + ("   (killed)" if hotkey in summary["killed"] else ""))
-    return lines
+    return lines + findings.sentences(summary)
 
 
 def _link(link: dict[str, Any]) -> str:

@@ -13,30 +13,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from iota_subnet.messages import FromMiner, Lease, Receipt
-from iota_subnet.protocol import MergePlan
-from iota_subnet.train.transcript import Transcript
-from iota_subnet.wire.blobs import BlobStore
-
 if TYPE_CHECKING:
+    # The launcher looks at conducts too, and need not wait for the SDK behind the protocol.
+    from iota_subnet.messages import FromMiner, Lease, Receipt
+    from iota_subnet.protocol import MergePlan
     from iota_subnet.train.allreduce import Delta
     from iota_subnet.train.runner import StageRunner
     from iota_subnet.train.state import ReducedShard
+    from iota_subnet.train.transcript import Transcript
+    from iota_subnet.wire.blobs import BlobStore
 
 
 @dataclass(frozen=True, slots=True)
 class Me:
-    """Who is cheating: its hotkey, its number among the adversaries of its kind, and how many of them there are."""
+    """Who is cheating: its hotkey, its number among the adversaries of its kind, how many of them there are, and the
+    hotkeys of the others."""
 
     hotkey: str = ""
     number: int = 0
     count: int = 1
+    friends: tuple[str, ...] = ()
+
+
+NOBODY = Me()
 
 
 class Conduct:
     """The honest miner. `me` says who it is; whatever else a cheat remembers it may keep in attributes."""
 
-    def __init__(self, me: Me = Me()) -> None:
+    def __init__(self, me: Me = NOBODY) -> None:
         self.me = me
 
     def installed(self, runner: StageRunner, epoch: int) -> None:
@@ -81,8 +86,10 @@ class Conduct:
         """The salt is out: who reduces what with whom is known from here on."""
 
     def shelf(self, store: BlobStore, what: str) -> BlobStore:
-        """Where what others may fetch is kept: `what` is outbox or evidence. A cheat wraps it and hands out less, or
-        other bytes."""
+        """Where what others may fetch is kept. A cheat wraps it and keeps or hands out less, or other bytes.
+
+        `what` is outbox, as the blob server sees it (this miner itself reads what lies behind), or evidence.
+        """
         return store
 
 

@@ -105,13 +105,13 @@ class IotaMiner(BaseMinerNeuron):
         axon = self.settings.axon
         self._closing.callback(self._engine.close)
         self.dendrite = SignedDendrite(self.wallet, clock=self.clock)
-        self.store = self.conduct.shelf(MemoryStore(self.settings.blobs.max_bytes), "outbox")
+        self.store = MemoryStore(self.settings.blobs.max_bytes)
         folder = self.settings.state_path.parent / "evidence"
         shelf = self.conduct.shelf(DirStore(folder, self.settings.work.evidence_bytes), "evidence")
         self.evidence = Evidence(self.hotkey, shelf)
         self.server = BlobServer(
-            self.store, axon.ip, self.settings.blobs.port, self.hotkey, verify, self.clock,
-            archive=shelf,
+            self.conduct.shelf(self.store, "outbox"), axon.ip, self.settings.blobs.port, self.hotkey, verify,
+            self.clock, archive=shelf,
         )  # fmt: skip
         # No blob is larger than what the store holds; how large those of this run are is for the validator to say.
         limit = self.settings.blobs.max_bytes

@@ -29,6 +29,7 @@ from template.settings import parse
 from template.staging import wallet_from_uri
 from template.synapse import SignedAxon, SignedDendrite
 from template.wallet import sign, verify
+from tests.adversaries import Withholder
 from tests.validator.kit import eventually, small_spec
 
 SPEC = small_spec(reconnect_s=1.0)
@@ -162,6 +163,17 @@ async def test_the_validator_that_the_operator_names_is_chosen(tmp_path: Path) -
         miner = s.start("--work.validator", v["small"].hotkey)
         await joined(v["small"], miner)
         assert v["large"].joins == []
+
+
+async def test_what_is_handed_out_is_for_a_conduct_to_say_and_what_is_kept_is_not(tmp_path: Path) -> None:
+    async with subnet(tmp_path, boss=99.0) as (s, v):
+        miner = s.make()
+        miner.conduct = Withholder()
+        s.tasks.append(asyncio.create_task(miner.run()))
+        await joined(v["boss"], miner)
+        digest = miner.store.put(b"made").digest
+        assert miner.store.get(digest) == b"made" and miner.server._store.get(digest) is None
+        assert miner.server._archive is miner.evidence.store
 
 
 async def test_other_validators_give_no_orders(tmp_path: Path) -> None:
