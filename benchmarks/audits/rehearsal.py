@@ -51,6 +51,8 @@ class Miner:
         self.passes: list[Pass] = []
         self.owed: list[Owed] = []
         self.chance = np.random.default_rng(stage)
+        #: The state of an epoch ago, for who goes on with it; set by whoever rehearses.
+        self.old: Base | None = None
 
     def begin(self, epoch: int, base: Base, inner_step: int) -> None:
         self.base, self.epoch, self.first = base, epoch, inner_step
@@ -76,7 +78,7 @@ class Miner:
             return self.runner.forward(batch, *inputs), []
         if op == "backward":
             return self.runner.backward(batch, *inputs), []
-        return self.runner.forward_backward(batch, *inputs)
+        return self.runner.forward_backward(batch, inputs[0] if len(inputs) == 2 else b"", inputs[-1])
 
     def publish(self, shards: int) -> list[bytes]:
         return self.runner.pseudo_gradient(shards)
@@ -205,22 +207,23 @@ def random_gradients() -> type[Miner]:
 
 
 class Stale(Miner):
-    """Goes on with the state of an epoch ago; `old` is set by whoever rehearses."""
-
-    old: Base
+    """Goes on with the state of an epoch ago."""
 
     def begin(self, epoch: int, base: Base, inner_step: int) -> None:
-        super().begin(epoch, self.old, inner_step)
+        super().begin(epoch, self.old or base, inner_step)
         self.base = base
 
 
-class Lazy(Miner):
-    """Learns from every second backward pass only. What it sends back is right."""
+def lazy(every: int) -> type[Miner]:
+    """Learns nothing from every `every`-th backward pass. What it sends back is right."""
 
-    def compute(self, op: str, batch: int, *inputs: bytes) -> tuple[bytes, list[float], int]:
-        if op == "forward" or self.runner.batches % 2 == 0:
-            return super().compute(op, batch, *inputs)
-        return self.forget(op, batch, *inputs)
+    class Lazy(Miner):
+        def compute(self, op: str, batch: int, *inputs: bytes) -> tuple[bytes, list[float], int]:
+            if op == "forward" or (self.runner.batches + 1) % every:
+                return super().compute(op, batch, *inputs)
+            return self.forget(op, batch, *inputs)
+
+    return Lazy
 
 
 class Idle(Miner):

@@ -37,9 +37,13 @@ def read_spec(order: Order) -> RunSpec:
         size = parameter_count(spec.model, order.stage)
     except SpecError as error:
         raise BadOrder(str(error)) from None
-    ends = sorted((lo, hi) for lo, hi, _, _ in order.base)
-    if not ends or ends[0][0] != 0 or ends[-1][1] != size:
-        raise BadOrder(f"the base state does not cover the {size} parameters of stage {order.stage}")
+    at = 0
+    for lo, hi, _, _ in sorted(order.base):
+        if lo != at or hi < lo:
+            raise BadOrder(f"the base state has no shard that continues at {at} of {size}")
+        at = hi
+    if at != size or order.epoch < 0:
+        raise BadOrder(f"epoch {order.epoch} of stage {order.stage}: the base state ends at {at} of {size}")
     for owed in order.owed:
         if len(owed.inputs) != inputs_of(spec, order.stage).get(owed.op):
             raise BadOrder(f"lease {owed.lease} ({owed.op}, {len(owed.inputs)} inputs) is none of stage {order.stage}")

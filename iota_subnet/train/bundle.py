@@ -63,10 +63,8 @@ def load(folder: Path) -> tuple[Order, Callable[[str], bytes | None]]:
     try:
         order = msgspec.json.decode(path.read_bytes(), type=Order)
     except OSError as error:
-        raise BadOrder(
-            f"{path}: {error.strerror}; give the folder of an audit, which has {ORDER} and {BLOBS}/"
-        ) from None
-    except msgspec.DecodeError as error:
+        raise BadOrder(f"{path}: {error.strerror}; an audit's folder has {ORDER} and {BLOBS}/") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadOrder(f"{path} is no order: {error}") from None
 
     def blob(digest: str) -> bytes | None:

@@ -63,7 +63,7 @@ def decode(data: bytes) -> Transcript:
     """
     try:
         transcript = msgspec.msgpack.decode(data, type=Transcript)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadTranscript(f"the transcript does not decode: {error}") from None
     if len(transcript.passes) > MAX_PASSES:
         raise BadTranscript(f"{len(transcript.passes)} passes; at most {MAX_PASSES} are looked at")
