@@ -18,13 +18,13 @@ from iota_subnet.core.events import (
     ShardRef,
     WeightsSet,
 )
-from iota_subnet.rehearsal.standin import replay
 from iota_subnet.spec import BlobRef
 from iota_subnet.train.codec import BadPayload, digest
 from iota_subnet.train.data import Feed
-from iota_subnet.train.order import Order, Owed
+from iota_subnet.train.replay import replay
 from iota_subnet.validator import compute
 from iota_subnet.validator.compute import Shard
+from iota_subnet.validator.inspector import order_of
 
 if TYPE_CHECKING:
     from iota_subnet.rehearsal.world import Rehearsal
@@ -103,7 +103,7 @@ class Hands:
                 found = shown if shown is not None and digest(shown) == wanted else None
             return found
 
-        found = replay(_order(self.world.spec.to_json(), action), blob)
+        found = replay(order_of(self.world.spec.to_json(), action), blob, threads=1)
         self.audited += 1
         self.audit_passes += found.passes
         return MinerAudited(
@@ -224,23 +224,3 @@ class Hands:
             except BadPayload:
                 continue
         return sound, made
-
-
-def _order(spec: str, action: a.AuditMiner) -> Order:
-    owed = tuple(
-        Owed(number, op, batch, tuple(ref.digest for ref in inputs), output.digest if output else "", losses, done)
-        for number, op, batch, inputs, output, losses, done in action.leases
-    )
-    base = tuple((s.lo, s.hi, s.weights.digest, s.momentum.digest) for s in action.base.shards)
-    return Order(
-        spec=spec,
-        hotkey=action.hotkey,
-        stage=action.stage,
-        epoch=action.epoch,
-        manifest=action.base.name,
-        base=base,
-        steps=action.steps,
-        owed=owed,
-        transcript=action.transcript.digest,
-        shards=tuple(ref.digest for ref in action.shards),
-    )

@@ -99,7 +99,7 @@ class Inspector:
         for _, _, weights, momentum in await self._state(action.base):
             for part in (weights, momentum):
                 await asyncio.to_thread(store.put, part)
-        order = self._order(action)
+        order = order_of(self._spec.to_json(), action)
         missing = await self._collect(action, store)
         (folder / ORDER).write_bytes(msgspec.json.encode(order))
         raw = await self._pool.run(compute.audit, str(folder), "cpu", 0)
@@ -115,25 +115,6 @@ class Inspector:
         )  # fmt: skip
         self._say(action, finding.verdict, finding.reason, finding.passes, losses, finding.seconds)
         await asyncio.to_thread(self._tidy, folder, finding.verdict)
-
-    def _order(self, action: AuditMiner) -> Order:
-        owed = tuple(
-            Owed(number, op, batch, tuple(b.digest for b in inputs), output.digest if output else "", losses, done)
-            for number, op, batch, inputs, output, losses, done in action.leases
-        )
-        return Order(
-            spec=self._spec.to_json(),
-            hotkey=action.hotkey,
-            stage=action.stage,
-            epoch=action.epoch,
-            manifest=action.base.name,
-            base=tuple((s.lo, s.hi, s.weights.digest, s.momentum.digest) for s in action.base.shards),
-            steps=action.steps,
-            first_lease=action.first_lease,
-            owed=owed,
-            transcript=action.transcript.digest,
-            shards=tuple(shard.digest for shard in action.shards),
-        )
 
     async def _collect(self, action: AuditMiner, store: DirStore) -> list[str]:
         """Get every blob that the books or the transcript name, and say which could not be had, and why."""
@@ -206,3 +187,24 @@ class Inspector:
         kept = sorted(path.parent for path in self._folder.glob(f"*/{BLOBS}"))
         for old in kept[:-KEEP_FAILED]:
             shutil.rmtree(old / BLOBS, ignore_errors=True)
+
+
+def order_of(spec: str, action: AuditMiner) -> Order:
+    """What the core asks for, as it is written down; `spec` is the run's specification as JSON."""
+    owed = tuple(
+        Owed(number, op, batch, tuple(b.digest for b in inputs), output.digest if output else "", losses, done)
+        for number, op, batch, inputs, output, losses, done in action.leases
+    )
+    return Order(
+        spec=spec,
+        hotkey=action.hotkey,
+        stage=action.stage,
+        epoch=action.epoch,
+        manifest=action.base.name,
+        base=tuple((s.lo, s.hi, s.weights.digest, s.momentum.digest) for s in action.base.shards),
+        steps=action.steps,
+        first_lease=action.first_lease,
+        owed=owed,
+        transcript=action.transcript.digest,
+        shards=tuple(shard.digest for shard in action.shards),
+    )
