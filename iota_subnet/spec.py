@@ -160,7 +160,8 @@ class SwarmSpec:
     to the new state what they learnt meanwhile; only the last epoch ends with its last microbatch.
 
     Of the shards about which twins agree the validator recomputes the share `audit_shards`, drawn after the fact. Of
-    the replicas' epochs it computes the share `audit_miners` again, and gives up what was not answered after `audit_s`.
+    the replicas' epochs it computes the share `audit_miners` again, of the others pass number d with a chance of
+    `audit_passes` / d and all before it, and gives up what was not answered after `audit_s`.
     The duties of a merge earn `merge_share` of what the passes of its epoch earn.
     """
 
@@ -188,6 +189,7 @@ class SwarmSpec:
     rescue_s: float = 60.0
     audit_shards: float = 0.1
     audit_miners: float = 0.1
+    audit_passes: float = 0.5
     audit_s: float = 600.0
     merge_share: float = 0.05
     score_window_s: float = 600.0

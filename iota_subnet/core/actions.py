@@ -162,7 +162,8 @@ LeaseEntry = tuple[int, Op, int, tuple[BlobRef, ...], BlobRef | None, tuple[floa
 class AuditMiner(Action):
     """Have one miner's epoch computed again, from `base` on and from the inputs of `leases`.
 
-    `auditor` is who shall do it, "" for the orchestrator. `first_lease` is the number of the first lease that was given
+    `auditor` is who shall do it, "" for the orchestrator; `depth` how many of the first passes, 0 for all and the
+    pseudo-gradient. `first_lease` is the number of the first lease that was given
     after the miner installed `base`; `steps` bounds where it then stood in the learning-rate schedule. `transcript` and
     `shards` are what it committed to.
     """
@@ -171,6 +172,7 @@ class AuditMiner(Action):
     stage: int
     epoch: int
     auditor: str
+    depth: int
     base: Manifest
     first_lease: int
     steps: tuple[int, int]

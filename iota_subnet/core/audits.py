@@ -20,16 +20,30 @@ from iota_subnet.core.state import Fault, Lease, Miner, Open, Phase, RunState, V
 #: Verdicts of one hotkey by one auditor that are remembered.
 MAX_VERDICTS = 8
 
+#: First passes that are looked at where not all are; beyond it, all might as well be.
+MAX_DEPTH = 1 << 16
+
 #: Optimiser steps by which replicas of one run may differ from what was last heard of them.
 SLACK = 2
 
 
-def draws(state: RunState, hotkey: str, epoch: int) -> tuple[str, ...]:
-    """Which validators audit `hotkey` in `epoch`, "" for the orchestrator. Nobody who lacks a secret can tell."""
-    secrets = {"": state.secret, state.auditor: state.audit_secret or state.secret}
-    share = state.spec.swarm.audit_miners * 2.0**64
-    labels = {auditor: digest(secret, "miner", epoch, hotkey) for auditor, secret in secrets.items()}
-    return tuple(auditor for auditor, label in labels.items() if int.from_bytes(label[:8], "big") < share)
+def draws(state: RunState, hotkey: str, epoch: int) -> tuple[tuple[str, int], ...]:
+    """Which validators audit `hotkey` in `epoch` ("" is the orchestrator), and how many of its first passes; 0 is all.
+
+    The chance that pass number d, counted from 1, is looked at is `audit_passes` / d, and `audit_miners` that all of it
+    is. So who cheats from the start is found at little cost, and who begins late still cheats on less. Nobody who lacks
+    a secret can tell.
+    """
+    swarm = state.spec.swarm
+    found: list[tuple[str, int]] = []
+    for auditor, secret in {"": state.secret, state.auditor: state.audit_secret or state.secret}.items():
+        label = digest(secret, "miner", epoch, hotkey)
+        whole, depth = (int.from_bytes(part, "big") / 2.0**64 for part in (label[:8], label[8:16]))
+        if whole < swarm.audit_miners:
+            found.append((auditor, 0))
+        elif depth < swarm.audit_passes:
+            found.append((auditor, min(MAX_DEPTH, int(swarm.audit_passes / max(depth, 2.0**-64)))))
+    return tuple(found)
 
 
 def begin(state: RunState, miner: Miner, epoch: int) -> None:
@@ -81,8 +95,8 @@ def open_all(state: RunState) -> list[Action]:
     for hotkey, watch in watched.items():
         if watch.epoch != state.epoch or not any(lease.done for lease in watch.leases.values()):
             continue
-        for auditor in watch.by:
-            order = _order(state, hotkey, watch, auditor)
+        for auditor, depth in watch.by:
+            order = _order(state, hotkey, watch, auditor, depth)
             if order is not None:
                 state.open_audits[hotkey, watch.epoch, auditor] = Open(state.now, order)
                 state.reports[-1].audits += auditor == state.auditor
@@ -92,7 +106,7 @@ def open_all(state: RunState) -> list[Action]:
     return actions
 
 
-def _order(state: RunState, hotkey: str, watch: Watch, auditor: str) -> AuditMiner | None:
+def _order(state: RunState, hotkey: str, watch: Watch, auditor: str, depth: int) -> AuditMiner | None:
     """What is to be looked at; None for who has not committed, or not said what it did."""
     merge = state.merges[watch.stage]
     if hotkey not in merge.commits or hotkey not in merge.transcripts:
@@ -102,6 +116,7 @@ def _order(state: RunState, hotkey: str, watch: Watch, auditor: str) -> AuditMin
         stage=watch.stage,
         epoch=watch.epoch,
         auditor=auditor,
+        depth=depth,
         base=watch.base,
         first_lease=watch.first_lease,
         steps=(watch.lowest, watch.highest),

@@ -253,12 +253,12 @@ class Watched:
 @dataclass(slots=True)
 class Watch:
     """The books of one such miner, from the moment when its process `boot` installed `base`; `by` says for which
-    auditors they are kept. See `audits`."""
+    auditors they are kept, and how many passes each will look at. See `audits`."""
 
     stage: int
     epoch: int
     boot: str
-    by: tuple[str, ...]
+    by: tuple[tuple[str, int], ...]
     base: Manifest
     first_lease: int
     lowest: int

@@ -114,7 +114,8 @@ class Hands:
             verdict=found.verdict,
             reason=found.reason,
             passes=found.passes,
-            losses=sum(op == "loss" and done for _, op, _, _, _, _, done in action.leases),
+            losses=found.passes if any(entry[5] for entry in action.leases) else 0,
+            auditor=action.auditor,
         )
 
     # -- inside -------------------------------------------------------------------------------------------------------

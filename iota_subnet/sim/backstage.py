@@ -173,11 +173,9 @@ class Backstage:
             Line(number, op, batch, tuple(b.digest for b in inputs), output.digest if output else "", losses, done)
             for number, op, batch, inputs, output, losses, done in action.leases
         ]
-        reason = disagreement(books, said, action.first_lease)
-        need(
-            not reason,
-            f"the books contradict {action.hotkey}, which is honest about what it did: {reason and reason.reason}",
-        )
+        seen = said[: action.depth or None]
+        found = disagreement(books, seen, action.first_lease, whole=len(seen) == len(said))
+        need(found is None, f"the books contradict {action.hotkey}, which is honest about what it did: {found}")
         if not world.network.can_fetch(action.transcript):
             verdict: Literal["sound", "failed", "withheld"] = "withheld"
             miner.withheld = True
@@ -192,8 +190,9 @@ class Backstage:
                 epoch=action.epoch,
                 verdict=verdict,
                 reason="" if verdict == "sound" else "the output of pass 0 differs",
-                passes=len(said),
-                losses=sum(line.op == "loss" for line in said),
+                passes=len(seen),
+                losses=sum(line.op == "loss" for line in seen),
+                auditor=action.auditor,
             )
         )
 

@@ -79,10 +79,11 @@ def compare(order: Order, spec: RunSpec, said: Transcript) -> None:
     if not first <= said.inner_step <= last:
         raise Refuted("transcript", f"the transcript begins at inner step {said.inner_step}, not {first}..{last}")
     given = (Line(o.lease, o.op, o.batch, o.inputs, o.output, o.losses, o.done) for o in order.owed)
-    found = disagreement(given, map(line_of, said.passes), order.first_lease)
+    passes = said.passes[: order.depth or None]
+    found = disagreement(given, map(line_of, passes), order.first_lease, whole=len(passes) == len(said.passes))
     if found is not None:
         raise Refuted("books", found.reason, found.place)
-    for place, done in enumerate(said.passes):
+    for place, done in enumerate(passes):
         if is_silent(order.stage, done.op) != (not done.output):
             reason = "an output where there is none" if done.output else "no output"
             raise Refuted("books", f"{name_of(place, done)}: {reason}", place)

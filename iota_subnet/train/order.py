@@ -31,7 +31,7 @@ class Order(msgspec.Struct, frozen=True):
     `base` is the state that the epoch began with, as (lo, hi, weights, momentum), and `manifest` its name. The replica
     began at an optimiser step within `steps`, both ends included; `first_lease` is the number of the first lease that
     it was given thereafter. `transcript` and `shards` are what it committed to;
-    "" and () if it did not.
+    "" and () if it did not. `depth` is how many of its first passes are looked at; 0: all, and the pseudo-gradient.
     """
 
     spec: str
@@ -45,6 +45,7 @@ class Order(msgspec.Struct, frozen=True):
     owed: tuple[Owed, ...]
     transcript: str
     shards: tuple[str, ...]
+    depth: int = 0
 
 
 class Check(msgspec.Struct, frozen=True):

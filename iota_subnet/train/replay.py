@@ -93,7 +93,7 @@ class _Audit:
             self._left_out = "nothing was computed again: with overlap=True an epoch may begin with a carry"
             return
         runner = self._install(said.inner_step)
-        few = said.passes[:max_passes] if max_passes > 0 else said.passes
+        few = said.passes[: max_passes or self._order.depth or None]
         for place, done in enumerate(few):
             self._pass(runner, place, done)
         kind = self._spec.train.delta_codec

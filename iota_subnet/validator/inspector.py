@@ -107,7 +107,9 @@ class Inspector:
         (folder / FINDING).write_bytes(raw)
         if missing and finding.verdict == "withheld":
             logger.info("audit: {} of {}'s blobs could not be had: {}", len(missing), short(action.hotkey), missing[0])
-        losses = sum(len(entry[5]) > 0 for entry in action.leases) if finding.verdict == "sound" else 0
+        # What was looked at is the beginning; of the tail each pass has losses.
+        told = any(entry[5] for entry in action.leases)
+        losses = finding.passes if told and finding.verdict == "sound" else 0
         logger.info(
             "audit of {} in epoch {}: {}{}; {} passes, {} to the bit, {:.1f} s",
             short(action.hotkey), action.epoch, finding.verdict, f", {finding.reason}" if finding.reason else "",
@@ -117,17 +119,9 @@ class Inspector:
         await asyncio.to_thread(self._tidy, folder, finding.verdict)
 
     async def _collect(self, action: AuditMiner, store: DirStore) -> list[str]:
-        """Get every blob that the books or the transcript name, and say which could not be had, and why."""
+        """Get what the transcript names, as far as it is looked at, and say which could not be had, and why."""
         missing: list[str] = []
         home = action.transcript.urls[0].rpartition("/")[0]
-        wanted: dict[str, int] = {action.transcript.digest: action.transcript.nbytes}
-        wanted |= {shard.digest: shard.nbytes for shard in action.shards}
-        sizes: dict[tuple[str, int], int] = {}
-        for _, op, _, inputs, output, _, _ in action.leases:
-            wanted |= {blob.digest: blob.nbytes for blob in inputs}
-            sizes |= {(op, place): blob.nbytes for place, blob in enumerate(inputs)}
-            if output is not None:
-                wanted[output.digest] = output.nbytes
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def get(digest: str, nbytes: int) -> None:
@@ -141,27 +135,10 @@ class Inspector:
                     return
                 await asyncio.to_thread(store.put, data, digest=digest)
 
+        await get(action.transcript.digest, action.transcript.nbytes)
+        wanted = _named(action, store.get(action.transcript.digest))
         await asyncio.gather(*(get(digest, nbytes) for digest, nbytes in wanted.items()))
-        strays = self._strays(store.get(action.transcript.digest), wanted, sizes)
-        await asyncio.gather(*(get(digest, nbytes) for digest, nbytes in strays.items()))
         return missing
-
-    @staticmethod
-    def _strays(said: bytes | None, known: dict[str, int], sizes: dict[tuple[str, int], int]) -> dict[str, int]:
-        """Inputs of passes that the books do not know. They are as large as their like: all have one shape."""
-        if said is None:
-            return {}
-        try:
-            passes = decode(said).passes
-        except BadTranscript:
-            return {}
-        found = {
-            digest: sizes[done.op, place]
-            for done in passes
-            for place, digest in enumerate(done.inputs)
-            if digest not in known and (done.op, place) in sizes
-        }
-        return dict(list(found.items())[: 2 * STRAYS])
 
     def _say(
         self, action: AuditMiner, verdict: Word, reason: str, passes: int = 0, losses: int = 0, seconds: float = 0.0
@@ -207,4 +184,38 @@ def order_of(spec: str, action: AuditMiner) -> Order:
         owed=owed,
         transcript=action.transcript.digest,
         shards=tuple(shard.digest for shard in action.shards),
+        depth=action.depth,
     )
+
+
+def _named(action: AuditMiner, said: bytes | None) -> dict[str, int]:
+    """Sizes of the blobs that an audit reads, by digest: inputs, and outputs with a receipt.
+
+    Inputs that the books do not know are as large as their like: all have one shape.
+    """
+    if said is None:
+        return {}
+    try:
+        passes = decode(said).passes[: action.depth or None]
+    except BadTranscript:
+        return {}
+    known: dict[str, int] = {}
+    sizes: dict[tuple[str, int], int] = {}
+    for _, op, _, inputs, output, _, _ in action.leases:
+        known |= {blob.digest: blob.nbytes for blob in inputs}
+        sizes |= {(op, place): blob.nbytes for place, blob in enumerate(inputs)}
+        if output is not None:
+            known[output.digest] = output.nbytes
+    wanted = {} if action.depth else {shard.digest: shard.nbytes for shard in action.shards}
+    strays = 0
+    for done in passes:
+        for place, digest in enumerate(done.inputs):
+            nbytes = known.get(digest)
+            if nbytes is None and strays < 2 * STRAYS:
+                strays += 1
+                nbytes = sizes.get((done.op, place))
+            if nbytes is not None:
+                wanted[digest] = nbytes
+        if done.output in known:
+            wanted[done.output] = known[done.output]
+    return wanted

@@ -1,7 +1,5 @@
 """Who is audited cannot know it, what it was given is in the books, and a verdict costs what it should."""
 
-from dataclasses import replace
-
 import pytest
 
 from iota_subnet.books import STRAYS, Line, disagreement
@@ -60,12 +58,20 @@ def test_who_is_audited_shows_only_after_everybody_has_committed() -> None:
 
 
 def test_the_draw_depends_on_the_secret_alone_and_hits_the_asked_share() -> None:
-    state = RunState(replace(Bench().spec, swarm=replace(Bench().spec.swarm, audit_miners=0.1)), secret="s")
+    state = RunState(Bench(audit_miners=0.1, audit_passes=0.0).spec, secret="s")
     drawn = [bool(audits.draws(state, f"m{n}", epoch)) for n in range(100) for epoch in range(100)]
     assert 0.09 < sum(drawn) / len(drawn) < 0.11
     assert drawn == [bool(audits.draws(state, f"m{n}", epoch)) for n in range(100) for epoch in range(100)]
     state.secret = "another"
     assert drawn != [bool(audits.draws(state, f"m{n}", epoch)) for n in range(100) for epoch in range(100)]
+
+
+def test_the_chance_of_a_pass_to_be_looked_at_falls_with_its_number() -> None:
+    state = RunState(Bench(audit_miners=0.0, audit_passes=0.5).spec, secret="s")
+    drawn = [audits.draws(state, f"m{n}", epoch) for n in range(200) for epoch in range(100)]
+    for number in (1, 2, 5, 20):
+        looked = sum(bool(found) and found[0][1] >= number for found in drawn) / len(drawn)
+        assert looked == pytest.approx(0.5 / number, rel=0.15)
 
 
 def test_a_sound_audit_costs_nothing() -> None:
@@ -107,7 +113,7 @@ def test_an_auditor_that_could_not_look_says_nothing_of_the_miner() -> None:
 
 
 def test_a_verdict_that_nobody_asked_for_is_not_heard() -> None:
-    made = bench(audit_miners=0.0).train().commit_all().merge_all()
+    made = bench(audit_miners=0.0, audit_passes=0.0).train().commit_all().merge_all()
     assert not orders(made)
     event = MinerAudited(at=made.now, hotkey="m0", stage=0, epoch=0, verdict="failed", reason="because")
     assert not made.send(event) and not made.state.faults
