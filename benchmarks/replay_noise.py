@@ -8,8 +8,8 @@ only where torch sees one. Cheats: one stage cheats, on the auditor's kind of ma
 told from noise, so that a value between both distributions must be read with care. Each row is one measure over all
 runs: specifications (codecs, depth, learning rates) x ages of the model x lengths of the epoch x stages x seeds.
 
-The default (one seed, two specifications, two ages) takes two minutes of a quiet core, `--full` about ten. With
-`--minutes` no specification x age x seed is begun after that time; `done` names those that were measured.
+The default (one seed, two specifications, two ages) takes about two CPU minutes; of `--full` three took 16
+minutes on two busy cores. With `--minutes` nothing is begun after that time; `done` names what was measured.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -83,7 +84,7 @@ class Kind(NamedTuple):
     """A machine of a miner: threads, its runner, and torch's word for the precision of float32 matrices."""
 
     threads: int = 1
-    runner: type[StageRunner] = StageRunner
+    runner: rehearsal.MakeRunner = StageRunner
     precision: str = "highest"
 
 
@@ -93,6 +94,8 @@ KINDS = {
     "float32 matrices at 'medium'": Kind(precision="medium"),
     "bfloat16": Kind(runner=rehearsal.HalfRunner),
 }
+if torch.cuda.is_available():
+    KINDS["GPU"] = Kind(runner=partial(StageRunner, device="cuda"))
 
 #: These are exact at most sizes; one length of the epoch is enough.
 SHORT = ("same", "2 threads")

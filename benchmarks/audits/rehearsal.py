@@ -23,6 +23,8 @@ from iota_subnet.train.transcript import Pass, Transcript
 #: Weights and momentum of one stage, fp32 blobs.
 Base = tuple[bytes, bytes]
 
+MakeRunner = Callable[[RunSpec, int], StageRunner]
+
 
 class HalfRunner(StageRunner):
     """Matrices in bfloat16 on the CPU too, as the product has them on a GPU."""
@@ -43,7 +45,7 @@ class Store(dict[str, bytes]):
 class Miner:
     """An honest replica. Cheats override `compute` (a pass), `begin` (the state) or `publish` (the pseudo-gradient)."""
 
-    def __init__(self, spec: RunSpec, stage: int, store: Store, runner: type[StageRunner] = StageRunner) -> None:
+    def __init__(self, spec: RunSpec, stage: int, store: Store, runner: MakeRunner = StageRunner) -> None:
         self.spec, self.stage, self.store = spec, stage, store
         self.runner = runner(spec, stage)
         self.hotkey = f"miner of stage {stage}"
@@ -118,9 +120,6 @@ class Miner:
 
     def blob(self, values: Floats) -> bytes:
         return codec.encode(values.astype(np.float32), self.spec.train.activation_codec)
-
-
-Kind = Callable[[RunSpec, int, Store], Miner]
 
 
 def run_epoch(
