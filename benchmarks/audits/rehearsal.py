@@ -98,6 +98,7 @@ class Miner:
             manifest="manifest",
             base=((0, self.runner.parameters, *map(self.store.put, self.base)),),
             steps=(self.first, self.first),
+            first_lease=0,
             owed=tuple(self.owed),
             transcript=self.store.put(transcript.encode(said)),
             shards=tuple(map(self.store.put, self.publish(shards))),
