@@ -233,7 +233,8 @@ class Replayed(Cheat):
 
 
 class Selective(Conduct):
-    """Honest where it guesses that it is audited, here in the first HONEST passes of each epoch; cheats as CHEAT after.
+    """Honest where it guesses that it is audited, here in the first HONEST passes of each epoch; in all others, and in
+    all that is no pass, it is CHEAT.
 
     Hopes that audits look at the beginning only, and saves what CHEAT saves.
     """
@@ -245,6 +246,8 @@ class Selective(Conduct):
     def __init__(self, me: Me = NOBODY) -> None:
         super().__init__(me)
         self.cheat = self.CHEAT(me)
+        for hook in ("pseudo_gradient", "transcript", "reduce", "receipts", "delay_s", "planned", "shelf"):
+            setattr(self, hook, getattr(self.cheat, hook))
 
     def watched(self, lease: Lease) -> bool:
         """Its guess; override to guess by something else, `lease.epoch` for example."""
@@ -262,9 +265,6 @@ class Selective(Conduct):
 
     def backward(self, runner: Runner, lease: Lease, inputs: Inputs) -> bytes:
         return self._now(lease).backward(runner, lease, inputs)
-
-    def pseudo_gradient(self, runner: Runner, shards: int) -> list[bytes]:
-        return self.cheat.pseudo_gradient(runner, shards)
 
     def _now(self, lease: Lease) -> Conduct:
         self.passes += 1

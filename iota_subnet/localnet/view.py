@@ -108,6 +108,7 @@ def _table(picture: Picture, names: dict[str, str], dead: set[str], narrow: bool
     status = picture.status or {}
     miners = {row["hotkey"]: row for row in status.get("miners", [])}
     scores = status.get("scores", {})
+    banned = {row["hotkey"] for row in status.get("banned", [])}
     for hotkey, name in names.items():
         row = miners.get(hotkey)
         neuron = picture.view.by_hotkey(hotkey) if picture.view is not None else None
@@ -116,7 +117,7 @@ def _table(picture: Picture, names: dict[str, str], dead: set[str], narrow: bool
             str(neuron.uid) if neuron else "",
             f"{hotkey[:6]}…{hotkey[-4:]}",
             str(row["stage"]) if row and row["stage"] >= 0 else "",
-            _state(row, name in dead, status.get("phase", "")),
+            _state(row, name in dead, hotkey in banned, status.get("phase", "")),
             str(row["done"]) if row else "",
             f"{row['seconds']:.3f}" if row else "",
             f"{scores.get(hotkey, 0.0):.1f}",
@@ -127,9 +128,9 @@ def _table(picture: Picture, names: dict[str, str], dead: set[str], narrow: bool
     return table
 
 
-def _state(row: dict[str, object] | None, dead: bool, phase: str) -> Text:
-    if dead:
-        return Text("killed", style="red")
+def _state(row: dict[str, object] | None, dead: bool, banned: bool, phase: str) -> Text:
+    if dead or (banned and row is None):
+        return Text("killed" if dead else "banned", style="red")
     if row is None:
         return Text("joining", style="yellow")
     if not row["connected"]:

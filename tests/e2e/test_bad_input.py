@@ -116,6 +116,12 @@ def test_a_missing_wallet_is_told_the_command_that_creates_it(net: Net, tmp_path
     assert "btcli wallet create" in said(neuron(net, tmp_path, "miner", wallet__name="nobody"))
 
 
+def test_a_miner_that_cheats_is_refused_on_a_chain_elsewhere(net: Net, tmp_path: Path) -> None:
+    cheat = f"{ROOT / 'tests' / 'adversaries.py'}:FreeRider"
+    line = said(neuron(net, tmp_path, "miner", work__conduct=cheat, subtensor__chain_endpoint="ws://203.0.113.7:9944"))
+    assert "--work.conduct (WORK_CONDUCT): refused, ws://203.0.113.7:9944 is not on this machine" in line
+
+
 def test_a_wrong_flag_is_named(net: Net, tmp_path: Path) -> None:
     assert "--axon.port" in said(neuron(net, tmp_path, "miner", axon__port="many"))
     assert "--run.preset" in said(neuron(net, tmp_path, "validator", run__preset="huge"))

@@ -65,6 +65,15 @@ def test_a_killed_miner_and_one_that_never_came_are_told_apart() -> None:
     assert rows[5][2] == "joining"
 
 
+def test_a_banned_miner_does_not_look_as_if_it_were_still_to_come() -> None:
+    seen, names = picture()
+    assert seen.status is not None
+    seen.status["miners"] = [row for row in seen.status["miners"] if row["hotkey"] not in (hotkey(4), hotkey(5))]
+    seen.status["banned"] = [{"hotkey": hotkey(5), "seconds_left": 9.0, "reason": "an audit failed"}]
+    rows = [line.split() for line in drawn(seen, names, 120) if line.startswith("miner-")]
+    assert "joining" in rows[4] and "banned" in rows[5]
+
+
 @pytest.mark.parametrize("count", [1, 2, 7, 119, 120, 121, 1000])
 def test_a_plot_fits_its_box(count: int) -> None:
     lines = plot([float(n % 13) for n in range(count)], 60, CURVE_HEIGHT)

@@ -231,6 +231,13 @@ def test_a_selective_miner_is_honest_at_the_beginning_of_each_epoch(honest: list
     assert selective.backward(runner, again, inputs("backward", 40, MIDDLE)) != activation(1040)
 
 
+def test_a_selective_miner_is_what_it_is_told_to_be_in_all_that_is_no_pass(honest: list[Seen]) -> None:
+    made = type("SelectiveOmitter", (adversaries.Selective,), {"CHEAT": adversaries.TranscriptOmitter, "HONEST": 99})
+    assert different(worked(made(), MIDDLE), honest[MIDDLE]) == set()
+    made.HONEST = 0
+    assert "transcript" in different(worked(made(), MIDDLE), honest[MIDDLE])
+
+
 @pytest.mark.parametrize("amount", [0.1, 0.5, 3.0])
 def test_noise_has_the_norm_that_it_is_told(amount: float, honest: list[Seen]) -> None:
     made = type("Louder", (adversaries.Noise,), {"AMOUNT": amount})(Me("h"))
