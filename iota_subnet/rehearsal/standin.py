@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
 from iota_subnet.books import Line, disagreement
 from iota_subnet.spec import RunSpec, shard_bounds
@@ -89,7 +88,6 @@ def replay(order: Order, blob: Callable[[str], bytes | None]) -> Finding:
 
 
 def _again(runner: StageRunner, done: transcript.Pass, inputs: list[bytes]) -> tuple[bytes, list[float]]:
-    torch.set_num_threads(1)
     if done.op == "forward":
         return runner.forward(done.batch, inputs[0]), []
     if done.op == "backward":
