@@ -121,7 +121,12 @@ class Hands:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _soon(self, seconds: float, act: Callable[[], None]) -> None:
-        self.world.at(self.world.now + seconds, act)
+        def run() -> None:
+            # Whatever threads the miner before had.
+            self.world.threads(1)
+            act()
+
+        self.world.at(self.world.now + seconds, run)
 
     def _pin(self, epoch: int, data: bytes) -> BlobRef:
         """Keep what belongs to the manifest of `epoch`."""

@@ -39,7 +39,7 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`held_out` has the loss before the first epoch too; `effects` are CLASP's, epoch by epoch.
+    """`held_out` has the loss before the first epoch too; `effects` are by epoch; `bans` say when and why.
 
     Two runs of the same plan give equal results; processor time is not compared.
     """
@@ -48,6 +48,7 @@ class Result:
     held_out: tuple[float, ...]
     train_loss: tuple[float | None, ...]
     faults: tuple[Fault, ...]
+    bans: dict[str, tuple[int, str]]
     verdicts: tuple[MinerAudited, ...]
     effects: tuple[dict[str, Effect], ...]
     digests: tuple[str, ...]
@@ -69,13 +70,16 @@ class Result:
         return sum(earned.passes for earned in self.miners.values())
 
     def suspicions(self, hotkey: str) -> list[tuple[int, str]]:
-        """(epoch, why) of all that was held against somebody: faults, audits that were not sound, harm."""
+        """(epoch, why) of all that was held against somebody: faults, audits that were not sound, bans, harm."""
         found = [(fault.epoch, f"fault: {fault.what}") for fault in self.faults if fault.hotkey == hotkey]
         found += [
             (audit.epoch, f"audit {audit.verdict}: {audit.reason}")
             for audit in self.verdicts
             if audit.hotkey == hotkey and audit.verdict in ("failed", "withheld")
         ]
+        if hotkey in self.bans:
+            epoch, reason = self.bans[hotkey]
+            found.append((epoch, f"ban: {reason}"))
         for epoch, effects in enumerate(self.effects):
             effect = effects.get(hotkey)
             if effect is not None and effect.quality < 1.0:

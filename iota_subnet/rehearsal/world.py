@@ -70,6 +70,7 @@ class Rehearsal:
         self._posted = 0
         self._threads = 0
         self._faults: dict[Fault, None] = {}
+        self._bans: dict[str, tuple[int, str]] = {}
         core = self.core
         self._gateway = Gateway(
             self.spec,
@@ -93,7 +94,15 @@ class Rehearsal:
         Raises:
             Stuck: an epoch takes much longer than it can.
         """
+        before = torch.get_num_threads()
+        try:
+            return self._run()
+        finally:
+            torch.set_num_threads(before)
+
+    def _run(self) -> Result:
         began = time.thread_time()
+        self.threads(1)
         self.post(self.hands.birth())
         for place, player in enumerate(self.players.values()):
             self.at(JOIN_S * (1 + place), lambda player=player: self.join(player))  # type: ignore[misc]
@@ -173,6 +182,8 @@ class Rehearsal:
             self._on_phase(self)
         if len(state.faults) != known:
             self._faults |= dict.fromkeys(state.faults)
+        for hotkey in state.banned:
+            self._bans.setdefault(hotkey, (state.epoch, state.banned[hotkey][1]))
         for action in actions:
             if not self.hands.perform(action):
                 player = self.players[action.hotkey]  # type: ignore[attr-defined]
@@ -216,6 +227,7 @@ class Rehearsal:
             held_out=tuple(hands.held_out),
             train_loss=tuple(report.train_loss for report in state.reports),
             faults=tuple(self._faults),
+            bans=dict(self._bans),
             verdicts=tuple(hands.verdicts),
             effects=tuple(report.effects for report in state.reports),
             digests=tuple(manifest.name for manifest in state.manifests),
