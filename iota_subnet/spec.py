@@ -191,7 +191,7 @@ class SwarmSpec:
     audit_miners: float = 0.1
     audit_passes: float = 0.5
     audit_s: float = 600.0
-    merge_share: float = 0.05
+    merge_share: float = 0.01
     score_window_s: float = 600.0
     max_miners: int = 256
     wait_s: float = 120.0

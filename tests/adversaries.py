@@ -55,7 +55,7 @@ class Cheat(Conduct):
     def repeated(self, runner: Runner) -> list[float]:
         """Losses that were not measured: those said last, at first those of a model that has learnt a little."""
         low = 0.75 * math.log(runner.spec.model.vocab)
-        return self._said or list(low + 0.02 * self.chance.standard_normal(runner.spec.train.microbatch))
+        return self._said or [low + 0.02 * float(x) for x in self.chance.standard_normal(runner.spec.train.microbatch)]
 
     def noise(self, like: Floats, norm: float) -> Floats:
         """A random tensor of that Euclidean norm."""

@@ -101,8 +101,6 @@ def open_all(state: RunState) -> list[Action]:
                 state.open_audits[hotkey, watch.epoch, auditor] = Open(state.now, order)
                 state.reports[-1].audits += auditor == state.auditor
                 actions.append(order)
-            elif auditor == state.auditor:
-                state.unshown[hotkey] = state.epoch
     return actions
 
 
@@ -162,7 +160,7 @@ def concluded(state: RunState, event: MinerAudited) -> list[Action]:
     if event.verdict == "withheld" and withheld > 1:
         fault = f"evidence withheld {withheld} times: {event.reason}"
     if fault and not event.auditor and event.hotkey in state.miners:
-        state.convicted[event.hotkey] = f"an audit of epoch {event.epoch} failed: {fault}"
+        state.expelled[event.hotkey] = f"an audit of epoch {event.epoch} failed: {fault}"
     if event.auditor != state.auditor or event.verdict == "sound":
         return []
     for report in state.reports:

@@ -15,6 +15,9 @@ from iota_subnet.core.actions import Action
 from iota_subnet.core.speed import rate
 from iota_subnet.core.state import Miner, Phase, RunState
 
+#: No miner counts as faster than so many times the median.
+FASTEST = 4.0
+
 #: One miner in so many may move at one boundary, and no more than so many in all.
 PART = 4
 MOST = 64
@@ -94,7 +97,9 @@ def _speeds(state: RunState) -> list[dict[str, float]]:
     speeds = [{m.hotkey: rate(m) * shares[k] for m in stage} for k, stage in enumerate(_ready(state))]
     known = [speed for stage in speeds for speed in stage.values() if speed]
     mean = fsum(known) / len(known) if known else 1.0
-    return [{hotkey: speed or mean for hotkey, speed in stage.items()} for stage in speeds]
+    # Who returns what it was sent is faster than any machine; for its sake nobody may be moved.
+    most = FASTEST * sorted(known)[len(known) // 2] if known else 1.0
+    return [{hotkey: min(speed or mean, most) for hotkey, speed in stage.items()} for stage in speeds]
 
 
 def _ready(state: RunState) -> list[list[Miner]]:

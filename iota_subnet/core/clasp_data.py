@@ -35,13 +35,14 @@ class Sample:
 
     The last of the pathway, the tail, is who reported the loss. `propensity` says stage by stage how likely the one who
     took part was to be drawn, among those with room then. `difficulty` is a covariate known before training, in any
-    unit, such as the compressed bits per byte of the text.
+    unit, such as the compressed bits per byte of the text. `at` is when the loss was measured.
     """
 
     pathway: tuple[str, ...]
     loss: float
     propensity: tuple[float, ...] = ()
     difficulty: float = 0.0
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,11 @@ def retire(state: RunState, batch: Microbatch) -> list[Action]:
         for output in (forward, backward):
             if output.blob is not None:
                 state.bytes_activations += output.blob.nbytes
-    state.samples.append(Sample(batch.path, fsum(batch.losses) / len(batch.losses), batch.propensity, batch.difficulty))
+    state.samples.append(
+        Sample(
+            batch.path, fsum(batch.losses) / len(batch.losses), batch.propensity, batch.difficulty, batch.measured_at
+        )
+    )
     if state.phase is Phase.INSTALL:
         # The epoch has been scored: what is done from here on is the next one's.
         state.early += 1

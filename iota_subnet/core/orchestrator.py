@@ -187,6 +187,8 @@ class Orchestrator:
         if known is not None and known.boot != event.boot:
             # A new process: its graphs, its optimiser and its outbox are gone, its stage is not.
             actions = self._drop(event.hotkey)
+            # Nobody can look into what it did in this epoch: its transcript is gone with it.
+            state.unseen[event.hotkey] = state.volume.get(event.hotkey, 0.0)
         if event.hotkey not in state.miners:
             miner = Miner(event.hotkey, event.boot, state.next_lease)
             if known is not None:

@@ -145,7 +145,7 @@ def finished(state: RunState, event: LeaseFinished) -> list[Action]:
         _praise(state, batch, lease)
     if event.hotkey in state.watched:
         audits.finished(state, state.watched[event.hotkey], event)
-    _deliver(batch, lease, event)
+    _deliver(state.now, batch, lease, event)
     made = batch.forward[lease.stage]
     if made is not None:
         # A forward pass leaves a graph with its maker, a backward pass takes it away.
@@ -166,7 +166,7 @@ def finished(state: RunState, event: LeaseFinished) -> list[Action]:
     return actions
 
 
-def _deliver(batch: Microbatch, lease: Lease, event: LeaseFinished) -> None:
+def _deliver(at: float, batch: Microbatch, lease: Lease, event: LeaseFinished) -> None:
     """Put what a lease has made where the next step finds it."""
     op, stage, output = lease.op, lease.stage, Output(event.hotkey, event.output)
     if op == "forward":
@@ -177,6 +177,7 @@ def _deliver(batch: Microbatch, lease: Lease, event: LeaseFinished) -> None:
         batch.chances[stage] = lease.chance
     if op == "loss":
         batch.losses, batch.path = event.losses, batch.pathway()
+        batch.measured_at = at
         batch.propensity = tuple(batch.chances[number] for number in range(stage + 1))
 
 

@@ -23,7 +23,9 @@ DETAILED = 64
 def close_epoch(state: RunState) -> None:
     """Turn the epoch's volume and samples into one part per hotkey, and drop what has left the window."""
     report = state.reports[-1]
-    report.effects = estimate(state.samples, trust(state))
+    # A loss says how good the model was when it was measured, however long the way back took.
+    samples = sorted(state.samples, key=lambda sample: sample.at)
+    report.effects = estimate(samples, trust(state))
     state.evidence = evidence.update(state.evidence, report.effects)
     if state.samples:
         report.train_loss = fsum(sample.loss for sample in state.samples) / len(state.samples)
@@ -31,19 +33,19 @@ def close_epoch(state: RunState) -> None:
     shares = agreement.shares(state)
     merged = duties(state)
     for hotkey in dict.fromkeys([*state.volume, *merged]):
+        volume = max(0.0, state.volume.get(hotkey, 0.0) - state.unseen.get(hotkey, 0.0))
         effect = report.effects.get(hotkey)
         part = Part(
             state.now,
             state.epoch,
-            state.volume.get(hotkey, 0.0),
+            volume,
             _quality(state, hotkey, effect),
             shares.get(hotkey, 1.0),
             merged.get(hotkey, 0.0),
-            # Drawn for an audit, and there was nothing to look at.
-            0.0 if state.unshown.get(hotkey) == state.epoch else 1.0,
+            1.0 if _shown(state, hotkey) else 0.0,
         )
         state.parts.setdefault(hotkey, []).append(part)
-    state.unshown = {}
+    state.unseen = {}
     oldest = state.now - state.spec.swarm.score_window_s
     state.parts = {
         hotkey: kept for hotkey, parts in state.parts.items() if (kept := [part for part in parts if part.at > oldest])
@@ -53,6 +55,17 @@ def close_epoch(state: RunState) -> None:
     report.scores = scores(state)
     for old in state.reports[-DETAILED - 1 : -DETAILED]:
         old.effects, old.scores = {}, {}
+
+
+def _shown(state: RunState, hotkey: str) -> bool:
+    """Whether somebody has committed to what it did, in a way that others could use. Work that nobody can look into
+    is paid to nobody, but for the little that is too little to be asked for."""
+    for merge in state.merges:
+        if hotkey in merge.commits:
+            fixed = [shard.contributors for shard in merge.shards if shard.contributors]
+            used = sum(hotkey in contributors for contributors in fixed)
+            return hotkey in merge.transcripts and 2 * used >= len(fixed)
+    return state.volume.get(hotkey, 0.0) < state.spec.swarm.min_batches * min(state.index.shares, default=1.0)
 
 
 def _quality(state: RunState, hotkey: str, effect: Effect | None) -> float:

@@ -95,6 +95,7 @@ class Microbatch:
     tokens: BlobRef | None = None
     difficulty: float = 0.0
     losses: tuple[float, ...] = ()
+    measured_at: float = 0.0
     path: tuple[str, ...] = ()
     asked_at: float = 0.0
     lease: int | None = None
@@ -352,9 +353,10 @@ class RunState:
     microbatches that retired in INSTALL. `age` is how long a microbatch takes from its opening to its retirement.
 
     `watched` are the books of those who will be audited, `open_audits` what is owed by hotkey, epoch and auditor,
-    `verdicts` what was found; `unshown` is who had nothing to show for the epoch. `evidence` is what CLASP has against
-    somebody, from epoch to epoch. A validator that follows the orchestrator's ledger is the `auditor` of its own
-    scores, and draws by its own `audit_secret`.
+    `verdicts` what was found; `unseen` is volume of this epoch that an earlier process has earned. `evidence` is what
+    CLASP has against somebody, from epoch to epoch. `convicted` and `expelled` lose their seats with the next tick. A
+    validator that follows the orchestrator's ledger is the `auditor` of its own scores, and draws by its own
+    `audit_secret`.
     """
 
     spec: RunSpec
@@ -372,6 +374,7 @@ class RunState:
     banned: dict[str, tuple[float, str]] = field(default_factory=dict)
     complaints: dict[str, Complaints] = field(default_factory=dict)
     convicted: dict[str, str] = field(default_factory=dict)
+    expelled: dict[str, str] = field(default_factory=dict)
     registered: tuple[str, ...] | None = None
     batches: dict[int, Microbatch] = field(default_factory=dict)
     leases: dict[int, Lease] = field(default_factory=dict)
@@ -400,7 +403,7 @@ class RunState:
     open_audits: dict[tuple[str, int, str], Open] = field(default_factory=dict)
     evidence: dict[str, Evidence] = field(default_factory=dict)
     verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
-    unshown: dict[str, int] = field(default_factory=dict)
+    unseen: dict[str, float] = field(default_factory=dict)
     parts: dict[str, list[Part]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     reports: list[EpochReport] = field(default_factory=list)

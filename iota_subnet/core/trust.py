@@ -39,13 +39,16 @@ def praise(state: RunState, reader: str, maker: str) -> None:
 
 
 def judge(state: RunState) -> dict[str, str]:
-    """Whose seats are over, and why. A stage's last ready replica stays: bad service is better than none."""
+    """Whose seats are over, and why. A stage's last ready replica stays, because bad service is better than none; but
+    not one that cheats, because what it serves is worse."""
     convicted, state.convicted = state.convicted, {}
+    expelled, state.expelled = state.expelled, {}
     banned: dict[str, str] = {}
-    for hotkey, reason in convicted.items():
+    for hotkey, reason in (convicted | expelled).items():
         miner = state.miners.get(hotkey)
         state.complaints.pop(hotkey, None)
-        if miner is None or (miner.stage >= 0 and state.index.stages[miner.stage].ready < 2):
+        last = miner is not None and miner.stage >= 0 and state.index.stages[miner.stage].ready < 2
+        if miner is None or (last and hotkey not in expelled):
             continue
         state.banned[hotkey] = state.now + state.spec.swarm.ban_s, reason
         banned[hotkey] = f"banned for {state.spec.swarm.ban_s:.0f} s: {reason}"

@@ -45,7 +45,7 @@ class Defences:
         """The specification with these defences. CLASP has no part in it: see `Rehearsal`."""
         train, swarm = spec.train, spec.swarm
         if not self.audits:
-            swarm = replace(swarm, audit_miners=0.0, audit_shards=0.0)
+            swarm = replace(swarm, audit_miners=0.0, audit_passes=0.0, audit_shards=0.0)
         train = replace(
             train,
             delta_clip=train.delta_clip if self.clip else 0.0,
