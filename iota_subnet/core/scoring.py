@@ -65,6 +65,11 @@ def _shown(state: RunState, hotkey: str) -> bool:
             fixed = [shard.contributors for shard in merge.shards if shard.contributors]
             used = sum(hotkey in contributors for contributors in fixed)
             return hotkey in merge.transcripts and 2 * used >= len(fixed)
+        if hotkey in merge.eligible:
+            return False
+    if hotkey in state.miners and hotkey not in state.unseen:
+        # It was there and was not asked: it has done too few backward passes to count in the merge.
+        return True
     return state.volume.get(hotkey, 0.0) < state.spec.swarm.min_batches * min(state.index.shares, default=1.0)
 
 
