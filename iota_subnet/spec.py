@@ -159,7 +159,8 @@ class SwarmSpec:
     With `overlap` miners go on with microbatches of the next epoch while an epoch's merge is under way, and carry over
     to the new state what they learnt meanwhile; only the last epoch ends with its last microbatch.
 
-    Of the shards about which twins agree the validator recomputes the share `audit_shards`, drawn after the fact.
+    Of the shards about which twins agree the validator recomputes the share `audit_shards`, drawn after the fact; all
+    of a stage that only two replicas merge, unless it is 0.
     """
 
     epochs: int = 0
