@@ -286,7 +286,7 @@ class Failure(FromMiner, frozen=True):
 
 
 class Installed(FromMiner, frozen=True):
-    """A global state is in place. `digest` is over what the miner holds, `manifest` the name of what it was given."""
+    """A global state is in place. `digest` is over the blobs it holds, `manifest` the name of what it was given."""
 
     stage: int
     epoch: int

@@ -84,7 +84,7 @@ class Replica:
         """Move the local weights away from the global ones."""
 
         def move(runner: Any) -> None:
-            self._before = (runner._global.copy(), runner._momentum.copy())
+            self._before = (np.array(runner._global), np.array(runner._momentum))
             runner._weights.numpy()[:] -= local_step(runner.parameters, self.index, epoch)
 
         await self._engine.call(move)

@@ -43,14 +43,22 @@ def ask(state: RunState, merge: StageMerge, shard: Shard, reason: str) -> list[A
     ]
 
 
+def checked_share(state: RunState, merge: StageMerge) -> float:
+    """The share of a stage's agreed shards that is recomputed: all of them where two replicas make the whole stage, for
+    no third would contradict them; none where `audit_shards` is 0."""
+    share = state.spec.swarm.audit_shards
+    return 1.0 if share and len(merge.commits) == 2 else share
+
+
 def by_chance(state: RunState, merge: StageMerge, shard: Shard) -> list[Action]:
     """Twins agree: one shard in `1 / audit_shards` is recomputed all the same.
 
     Which one cannot be known before the results are in: the draw depends on the run's secret, not on the epoch's salt.
-    Two colluding twins that lie on the one shard they share are caught with this probability per epoch.
+    Two colluding twins that lie on the one shard they share are caught with this probability per epoch, and always
+    where there is nobody but them.
     """
     label = digest(state.secret, "audit", state.epoch, merge.stage, shard.index)
-    if int.from_bytes(label[:8], "big") >= state.spec.swarm.audit_shards * 2.0**64:
+    if int.from_bytes(label[:8], "big") >= checked_share(state, merge) * 2.0**64:
         return []
     return ask(state, merge, shard, AUDIT)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
@@ -144,20 +144,21 @@ class Merger:
 
     async def _commit(self, stage: int, epoch: int, shards: int) -> None:
         (blobs, said), _ = await self._engine.call(lambda runner: self._take(runner, shards))
-        made = tuple(self._outbox.put(("merge", epoch), blob) for blob in blobs)
+        made = tuple(self._outbox.put(("merge", epoch), *blob) for blob in blobs)
         told, signature = None, ""
         if said is not None and self._evidence is not None and self._sign is not None:
             data = transcript.encode(self._conduct.transcript(said))
             told = self._outbox.put(("merge", epoch), data)
             digests = tuple(shard.digest for shard in made)
             signature = self._sign(transcript.line(said.run, stage, epoch, told.digest, digests)).hex()
-            self._evidence.keep(epoch, [(told.digest, data), *zip(digests, blobs, strict=True)])
+            self._evidence.keep(epoch, [(told.digest, data), *((name, blob) for blob, name in blobs)])
             await self._evidence.settled()
         self._commits = {(stage, epoch): Committed(stage, epoch, made, told, signature)}
         self._send(self._commits[stage, epoch])
 
-    def _take(self, runner: StageRunner, shards: int) -> tuple[list[bytes], Transcript | None]:
-        blobs = self._conduct.pseudo_gradient(runner, shards)
+    def _take(self, runner: StageRunner, shards: int) -> tuple[list[tuple[bytes, str]], Transcript | None]:
+        # Whoever makes blobs hashes them: the event loop should not.
+        blobs = [(blob, digest(blob)) for blob in self._conduct.pseudo_gradient(runner, shards)]
         return blobs, self._evidence.close() if self._evidence is not None else None
 
     async def _reduce(self, place: Place, duty: PlannedDuty, part_s: float) -> None:
@@ -170,10 +171,13 @@ class Merger:
             return
         # The order of the plan is the order of the sum; a set of contributors has none.
         given = [(c.weight, have[c.hotkey]) for c in duty.contributions if c.hotkey in counted]
-        made, _ = await self._engine.call(
-            lambda runner: self._conduct.reduce(runner, duty.lo, duty.hi, given, duty.shard)
-        )
-        self._publish(place, made)
+
+        def reduced(runner: StageRunner) -> tuple[ReducedShard, list[str]]:
+            made = self._conduct.reduce(runner, duty.lo, duty.hi, given, duty.shard)
+            return made, [digest(part) for part in made]
+
+        made, _ = await self._engine.call(reduced)
+        self._publish(place, *made)
 
     async def _gather(self, place: Place, duty: PlannedDuty, part_s: float) -> dict[str, Delta]:
         """What could be had of the contributions when it was decided which of them count."""
@@ -211,9 +215,10 @@ class Merger:
         self._reports[place] = Fetched(*place, here, tuple(sorted(missed.items())))
         self._send(self._reports[place])
 
-    def _publish(self, place: Place, made: ReducedShard) -> None:
-        """Serve what was reduced, and say so."""
-        self._results[place] = Reduced(*place, *(self._outbox.put(("merge", place[1]), part) for part in made))
+    def _publish(self, place: Place, made: ReducedShard, digests: Sequence[str]) -> None:
+        """Serve what was reduced, the parts under these digests, and say so."""
+        parts = zip(made, digests, strict=True)
+        self._results[place] = Reduced(*place, *(self._outbox.put(("merge", place[1]), *part) for part in parts))
         self._send(self._results[place])
 
     async def _contribution(self, contribution: PlannedContribution, size: int) -> Delta:
@@ -252,8 +257,7 @@ class Merger:
                 "holds stage {} of epoch {}; {:.1f} s of CPU and {} MB at most so far",
                 manifest.stage, manifest.epoch, time.process_time(), peak_mb,
             )  # fmt: skip
-        held_digest, _ = await self._engine.call(lambda runner: runner.state_digest())
-        self._send(Installed(manifest.stage, manifest.epoch, held_digest, manifest.name))
+        self._send(Installed(manifest.stage, manifest.epoch, held_digest(manifest), manifest.name))
 
     def _take_up(
         self,
@@ -344,6 +348,16 @@ class Merger:
         self._tasks[key] = task
         # Cancelled before it began, it would never be awaited.
         task.add_done_callback(lambda _: work.close())
+
+
+def held_digest(manifest: StageManifest) -> str:
+    """Digest of the state that a manifest leads to: blake3 of its shards' places and digests, in ascending order.
+
+    Each blob was found to have its digest when it was fetched or made, and a runner holds its state in these very
+    blobs, so that their bytes need not be hashed once more.
+    """
+    shards = sorted((shard.lo, shard.hi, shard.weights.digest, shard.momentum.digest) for shard in manifest.shards)
+    return digest("".join(f"{lo} {hi} {weights} {momentum}\n" for lo, hi, weights, momentum in shards).encode())
 
 
 def stepped(runner: StageRunner, shard: ManifestShard, mean: bytes) -> tuple[bytes, bytes]:

@@ -120,9 +120,10 @@ class Watch:
     def _checked(self) -> None:
         """Of the shards about which twins agreed, those were audited that the secret says, drawn here once more."""
         state = self.world.orchestrator.state
-        share = state.spec.swarm.audit_shards * 2.0**64
         drawn = 0
         for merge in state.merges:
+            share = state.spec.swarm.audit_shards
+            share = (1.0 if share and len(merge.commits) == 2 else share) * 2.0**64
             for shard in merge.shards:
                 word = digest(state.secret, "audit", state.epoch, merge.stage, shard.index)
                 drawn += shard.recomputing in ("", AUDIT) and int.from_bytes(word[:8], "big") < share

@@ -14,6 +14,9 @@ from iota_subnet.statusfile import ago
 #: Hotkeys named in one line.
 NAMED = 4
 
+#: Miners whose agreement with their twins is shown.
+MET = 8
+
 
 def validator(run: dict[str, Any] | None) -> list[RenderableType]:
     """What /v1/status says; nothing when it did not answer."""
@@ -36,6 +39,8 @@ def validator(run: dict[str, Any] | None) -> list[RenderableType]:
         table.add_row("line", f"{count(len(run['line']), 'miner')} for a seat: {_more(first, len(run['line']))}")
     for ban in run.get("banned", [])[:NAMED]:
         table.add_row("banned", f"{short(ban['hotkey'])}, {left(ban['seconds_left'])}: {clean(ban['reason'])}")
+    for label, line in _agreement(run):
+        table.add_row(label, line)
     for fault in run["faults"][-NAMED:]:
         said = f"epoch {fault['epoch']}, {short(fault['hotkey'])}: {clean(fault['what'])}"
         table.add_row("fault", Text(said, style="red"))
@@ -78,6 +83,24 @@ def _stages(run: dict[str, Any]) -> Table:
             f"{sum(row['score'] for row in members):.1f}",
         )
     return table
+
+
+def _agreement(run: dict[str, Any]) -> list[tuple[str, Text]]:
+    """For each stage the pairs of twins that differed, then what each miner's agreement is, the least first."""
+    said: list[tuple[str, Text]] = []
+    pairs = run.get("differed", [])
+    for stage in sorted({row["stage"] for row in pairs}):
+        here = [row for row in pairs if row["stage"] == stage]
+        names = [f"{' and '.join(map(short, row['pair']))} {row['times']} of {row['of']}" for row in here[:NAMED]]
+        where = f"stage {stage}" if stage >= 0 else "no stage any more"
+        said.append(("differed", Text(f"{where}: {_more(names, len(here))}", style="red")))
+    met = sorted(run.get("met", {}).items(), key=lambda item: (item[1]["agreed"] / item[1]["of"], item[0]))
+    for hotkey, row in met[:MET]:
+        twins = count(row["twins"], "twin")
+        said.append(("agreement", Text(f"{short(hotkey)} agreed {row['agreed']} of {row['of']} with {twins}")))
+    if len(met) > MET:
+        said.append(("", Text(f"{len(met) - MET} more, who agreed as often or more often")))
+    return said
 
 
 def _report(report: dict[str, Any]) -> str:

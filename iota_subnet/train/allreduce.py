@@ -65,7 +65,7 @@ def read_delta(blob: bytes, size: int, train: TrainSpec, index: int = 0) -> Delt
     if train.delta_codec != "fp32" or not train.delta_clip:
         values = _decode(blob, size, train.delta_codec, train.topk, what, None)
         return Delta(values, norm(values) if train.delta_clip else 0.0)
-    values = codec.view(blob, size, what)
+    values = codec.view(blob, size, what, finite=False)
     length = norm(values)
     if not math.isfinite(length):
         # Finite float32 squares have a finite sum in float64.
@@ -177,8 +177,10 @@ def outer_step(
             np.add(w, g, out=w)
             np.multiply(w, rate, out=w)
             np.subtract(weights[lo:hi], w, out=w)
-            _check_finite("new momentum", m)
-            _check_finite("new weights", w)
+            # A momentum that is not finite makes such weights, whatever the rates: mu m' and the sum with it are not.
+            if not np.isfinite(w).all():
+                _check_finite("new momentum", m)
+                _check_finite("new weights", w)
     return new_weights, new_momentum
 
 
@@ -190,12 +192,13 @@ def norm(values: Floats) -> float:
     """
     lanes: npt.NDArray[np.float64] = np.zeros(LANES, np.float64)
     buffer: npt.NDArray[np.float64] = np.empty(LANES, np.float64)
-    for lo in range(0, values.size, LANES):
-        part = values[lo : lo + LANES]
-        squares = buffer[: part.size]
-        squares[:] = part
-        np.multiply(squares, squares, out=squares)
-        np.add(lanes[: part.size], squares, out=lanes[: part.size])
+    whole = values.size - values.size % LANES
+    for row in values[:whole].reshape(-1, LANES):
+        buffer[:] = row
+        np.multiply(buffer, buffer, out=buffer)
+        np.add(lanes, buffer, out=lanes)
+    rest = values[whole:].astype(np.float64)
+    lanes[: rest.size] += rest * rest
     half = LANES
     while half > 1:
         half //= 2
@@ -272,9 +275,7 @@ def _decode(blob: bytes, size: int, kind: str, share: float, what: str, out: Flo
     if kind == "topk":
         return blockwise.decode_topk(blob, size, share, what, out)
     if kind == "fp32" and out is None:
-        values = codec.view(blob, size, what)
-        _check_finite(what, values)
-        return values
+        return codec.view(blob, size, what, finite=True)
     return codec.decode(blob, (size,), "fp32" if kind == "fp32" else "bf16", what, out)
 
 

@@ -9,7 +9,6 @@ Whatever is wrong with it is a `BadPayload` that says what; never another except
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import sys
@@ -20,6 +19,7 @@ import blake3
 import numpy as np
 import numpy.typing as npt
 
+from iota_subnet.blank import Blank
 from iota_subnet.spec import Codec
 
 Floats = npt.NDArray[np.float32]
@@ -150,14 +150,17 @@ def decode(
     return out
 
 
-def view(blob: bytes, size: int, what: str = "tensor") -> Floats:
-    """The float32 [size] of an fp32 blob where they lie: nothing is copied, nor are they asked to be finite.
+def view(blob: bytes, size: int, what: str = "tensor", *, finite: bool) -> Floats:
+    """The float32 [size] of an fp32 blob where they lie: nothing is copied.
 
     Raises:
-        BadPayload: wrong size, header, dtype or shape.
+        BadPayload: wrong size, header, dtype or shape, or, if they must be `finite`, a value that is not.
     """
     (body,) = parts(blob, _single("fp32", (size,)), what)
-    return np.frombuffer(body, "<f4").astype(np.float32, copy=False)
+    values = np.frombuffer(body, "<f4").astype(np.float32, copy=False)
+    if finite:
+        _refuse_non_finite(values, what)
+    return values
 
 
 class Draft:
@@ -165,19 +168,18 @@ class Draft:
 
     def __init__(self, size: int) -> None:
         head = header(_single("fp32", (size,)))
-        # Pages that nothing has touched yet; getvalue hands over these very bytes once nobody looks at them any more.
-        self._raw = io.BytesIO(bytes(len(head) + 4 * size))
-        self._view = self._raw.getbuffer()
+        self._raw = Blank(len(head) + 4 * size)
+        self._view = self._raw.view()
         self._view[: len(head)] = head
         self.values: Floats = np.frombuffer(self._view, np.float32, offset=len(head))
 
     def finish(self) -> bytes:
-        """The blob. Nobody may hold on to `values` or a part of it."""
+        """The blob, once all of `values` was written. Nobody may hold on to them or a part of them."""
         if sys.byteorder == "big":
             self.values.byteswap(inplace=True)
         del self.values
         self._view.release()
-        return self._raw.getvalue()
+        return self._raw.finish()
 
 
 def tokens_to_bytes(tokens: Tokens) -> bytes:

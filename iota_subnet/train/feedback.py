@@ -17,18 +17,22 @@ import numpy as np
 from iota_subnet.spec import TrainSpec
 from iota_subnet.train import allreduce, codec
 from iota_subnet.train.codec import Floats, blocks
+from iota_subnet.train.pieces import Pieces
 
 
 class Commit(NamedTuple):
-    """What was so when a pseudo-gradient was published: local weights, backward passes, and what it leaves behind."""
+    """What was so when a pseudo-gradient was published: local weights, backward passes, and what it leaves behind.
 
-    weights: Floats
+    `weights` is None as long as the local ones are still those.
+    """
+
+    weights: Floats | None
     batches: int
     residual: Floats | None
 
 
 def publish(
-    train: TrainSpec, start: Floats, weights: Floats, residual: Floats | None, bounds: Sequence[tuple[int, int]]
+    train: TrainSpec, start: Pieces, weights: Floats, residual: Floats | None, bounds: Sequence[tuple[int, int]]
 ) -> tuple[list[bytes], Floats | None]:
     """The pseudo-gradient `start` - `weights` in blobs, one per slice, and the residual that they leave, None if exact.
 
@@ -39,7 +43,9 @@ def publish(
     """
     if train.delta_codec == "fp32":
         return [_exact(start[lo:hi], weights[lo:hi]) for lo, hi in bounds], None
-    delta: Floats = np.subtract(start, weights)
+    delta: Floats = np.empty_like(weights)
+    for lo, part in start:
+        np.subtract(part, weights[lo : lo + part.size], out=delta[lo : lo + part.size])
     lossy = train.delta_codec in ("int8", "topk")
     if lossy and residual is not None:
         np.add(delta, residual, out=delta)
@@ -62,11 +68,12 @@ def _exact(start: Floats, weights: Floats) -> bytes:
     return draft.finish()
 
 
-def rebase(weights: Floats, commit: Commit, now: Floats) -> tuple[Floats, Floats] | None:
+def rebase(weights: Pieces, commit: Commit, now: Floats) -> tuple[Floats, Floats] | None:
     """(w + c, c) with w the new global `weights` and c = `now` minus the weights at `commit`; None if not finite."""
+    before = now if commit.weights is None else commit.weights
     carry, local = np.empty_like(now), np.empty_like(now)
     with np.errstate(over="ignore", invalid="ignore"):
         for lo, hi in blocks(now.size):
-            np.subtract(now[lo:hi], commit.weights[lo:hi], out=carry[lo:hi])
+            np.subtract(now[lo:hi], before[lo:hi], out=carry[lo:hi])
             np.add(weights[lo:hi], carry[lo:hi], out=local[lo:hi])
     return (local, carry) if codec.is_finite(local) else None

@@ -25,6 +25,7 @@ from iota_subnet.train.allreduce import Delta
 from iota_subnet.train.codec import BadPayload, Floats
 from iota_subnet.train.feedback import Commit
 from iota_subnet.train.optim import AdamW, clip_norm, learning_rate
+from iota_subnet.train.pieces import Pieces
 from iota_subnet.train.state import ReducedShard, Shard, initial_state
 
 __all__ = ["BadPayload", "ReducedShard", "Shard", "StageRunner", "initial_state"]
@@ -63,10 +64,9 @@ class StageRunner:
         self._pending = 0
         self._graphs: OrderedDict[int, _Graph] = OrderedDict()
         self._max_graphs = max_graphs
-        self._global: Floats = np.zeros(0, np.float32)
-        self._momentum: Floats = np.zeros(0, np.float32)
-        # The next state is unpacked beside the present one: memory that is used again needs not be faulted in again.
-        self._spare: tuple[Floats, Floats] | None = None
+        self._global, self._momentum = Pieces([]), Pieces([])
+        # New weights and momentum that were made here since the last install, by slice: all in them is finite.
+        self._made: dict[tuple[int, int], tuple[bytes, bytes]] = {}
         self._at_commit: Floats = np.zeros(0, np.float32)
         self._commit: Commit | None = None
         self._residual: Floats | None = None
@@ -91,8 +91,8 @@ class StageRunner:
         Raises:
             BadPayload: a gap, an overlap, or a malformed shard; the old state then stays.
         """
-        weights, momentum = state.unpack_state(shards, self.parameters, self._spare)
-        self._spare = (self._global, self._momentum) if self._global.size else None
+        weights, momentum = state.view_state(shards, self.parameters, self._made)
+        self._made.clear()
         commit, self._commit = self._commit, None
         if commit is not None and epoch > self.epoch:
             self._residual = commit.residual
@@ -104,7 +104,7 @@ class StageRunner:
             self.inner_step = inner_step
         # Graphs of the old weights must not be used: see the law above.
         self._graphs.clear()
-        self._load(weights if rebased is None else rebased[0])
+        self._load(weights if rebased is None else Pieces([rebased[0]]))
         if commit is not None and rebased is not None:
             self.batches -= commit.batches
             self._carry_digest = self._digest_carry(rebased[1])
@@ -125,7 +125,7 @@ class StageRunner:
     def installed(self) -> tuple[bytes, bytes]:
         """The installed global weights and momentum as fp32 blobs of the whole stage."""
         self._require_installed()
-        return state.pack_state(self._global, self._momentum)
+        return state.pack_state(np.array(self._global), np.array(self._momentum))
 
     def state_digest(self) -> str:
         """Digest of the installed state, equal on all replicas of the stage; see `state.state_digest`."""
@@ -213,7 +213,7 @@ class StageRunner:
             BadPayload: a value is not finite after rounding; all is then as it was.
         """
         self._require_installed()
-        undo = self._copy() if self._pending else None
+        undo, earlier = self._copy() if self._pending else None, self._commit
         if self._pending:
             self._inner_step()
         weights = self._weights.cpu().numpy()
@@ -223,11 +223,9 @@ class StageRunner:
         except BadPayload:
             if undo is not None:
                 self._restore(undo)
+                self._commit = earlier
             raise
-        if not self._at_commit.size:
-            self._at_commit = np.empty_like(weights)
-        np.copyto(self._at_commit, weights)
-        self._commit = Commit(self._at_commit, self.batches, residual)
+        self._commit = Commit(None, self.batches, residual)
         return blobs
 
     def reduce(self, lo: int, hi: int, contributions: Sequence[tuple[int, bytes | Delta]]) -> ReducedShard:
@@ -243,7 +241,9 @@ class StageRunner:
             BadPayload: a slice outside the stage, or as `state.reduce_blobs`.
         """
         weights, momentum = self._slice(lo, hi)
-        return state.reduce_blobs(self.spec.train, self.epoch, weights, momentum, contributions)
+        made = state.reduce_blobs(self.spec.train, self.epoch, weights, momentum, contributions)
+        self._made[lo, hi] = made.weights, made.momentum
+        return made
 
     def step(self, lo: int, hi: int, mean: bytes) -> tuple[bytes, bytes]:
         """New global weights and momentum of the slice [lo, hi) from a published mean, as fp32 blobs.
@@ -252,7 +252,9 @@ class StageRunner:
             BadPayload: a slice outside the stage, or as `state.step_blobs`.
         """
         weights, momentum = self._slice(lo, hi)
-        return state.step_blobs(self.spec.train, self.epoch, weights, momentum, mean)
+        made = state.step_blobs(self.spec.train, self.epoch, weights, momentum, mean)
+        self._made[lo, hi] = made
+        return made
 
     # Inside
 
@@ -266,9 +268,14 @@ class StageRunner:
             raise BadPayload(f"reduce: [{lo}, {hi}) is no slice of the {self.parameters} parameters")
         return self._global[lo:hi], self._momentum[lo:hi]
 
-    def _load(self, weights: Floats) -> None:
+    def _load(self, weights: Pieces) -> None:
+        if self._device.type == "cpu":
+            local = self._weights.numpy()
+            for lo, part in weights:
+                local[lo : lo + part.size] = part
+            return
         with torch.no_grad():
-            self._weights.copy_(torch.from_numpy(weights))
+            self._weights.copy_(torch.from_numpy(np.array(weights)))
 
     def _digest_carry(self, carry: Floats) -> str:
         vectors = [carry, *(t.cpu().numpy() for t in (*self._adam.moments, self._gradient))]
@@ -332,6 +339,13 @@ class StageRunner:
 
     def _inner_step(self) -> None:
         """One optimiser step with the mean of the accumulated gradients; a gradient without a norm is dropped."""
+        if self._commit is not None and self._commit.weights is None:
+            # Kept only for whom it comes to this: who waits for the merge has nothing to carry over.
+            weights = self._weights.cpu().numpy()
+            if not self._at_commit.size:
+                self._at_commit = np.empty_like(weights)
+            np.copyto(self._at_commit, weights)
+            self._commit = self._commit._replace(weights=self._at_commit)
         self._gradient.div_(self._pending)
         norm = float(torch.linalg.vector_norm(self._gradient, dtype=torch.float64))
         if np.isfinite(norm):
@@ -343,5 +357,6 @@ class StageRunner:
         self._graphs.clear()
 
     def _discard_gradient(self) -> None:
-        self._gradient.zero_()
+        if self._pending:
+            self._gradient.zero_()
         self._pending = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from iota_subnet.spec import RunSpec, TrainSpec
 from iota_subnet.train import allreduce, codec
 from iota_subnet.train.allreduce import Delta
 from iota_subnet.train.codec import BadPayload, Draft, Floats
+from iota_subnet.train.pieces import Pieces
 
 #: (lo, hi, fp32 weights blob, fp32 momentum blob) of the slice [lo, hi) of a stage's flat vector.
 Shard = tuple[int, int, bytes, bytes]
@@ -42,28 +43,43 @@ def pack_state(weights: Floats, momentum: Floats) -> tuple[bytes, bytes]:
     return codec.encode(weights, "fp32", "weights"), codec.encode(momentum, "fp32", "momentum")
 
 
-def unpack_state(shards: Sequence[Shard], size: int, out: tuple[Floats, Floats] | None = None) -> tuple[Floats, Floats]:
-    """Weights and momentum [size] from shards in any order, in `out` if given.
+def view_state(
+    shards: Sequence[Shard], size: int, known: Mapping[tuple[int, int], tuple[bytes, bytes]] | None = None
+) -> tuple[Pieces, Pieces]:
+    """Weights and momentum [size] from shards in any order; the values stay where they are, in the blobs.
+
+    `known` are weights and momentum by slice that the caller has made and found finite: these very objects, and no
+    others, are not looked through again.
 
     Raises:
-        BadPayload: the shards do not cover [0, size) exactly, or one is malformed; `out` may then hold a part of them.
+        BadPayload: the shards do not cover [0, size) exactly, or one is malformed.
     """
-    weights, momentum = out or (np.empty(size, np.float32), np.empty(size, np.float32))
+    weights: list[Floats] = []
+    momentum: list[Floats] = []
     at = 0
     for lo, hi, weights_blob, momentum_blob in sorted(shards, key=lambda shard: shard[:2]):
         if lo != at or not lo <= hi <= size:
             raise BadPayload(f"install: shard [{lo}, {hi}) does not continue at {at} of {size}")
-        codec.decode(weights_blob, (hi - lo,), "fp32", f"weights [{lo}, {hi})", weights[lo:hi])
-        codec.decode(momentum_blob, (hi - lo,), "fp32", f"momentum [{lo}, {hi})", momentum[lo:hi])
+        made = (known or {}).get((lo, hi), (b"", b""))
+        seen = made[0] is weights_blob and made[1] is momentum_blob
+        weights.append(codec.view(weights_blob, hi - lo, f"weights [{lo}, {hi})", finite=not seen))
+        momentum.append(codec.view(momentum_blob, hi - lo, f"momentum [{lo}, {hi})", finite=not seen))
         at = hi
     if at != size:
         raise BadPayload(f"install: shards end at {at} of {size}")
-    return weights, momentum
+    return Pieces(weights), Pieces(momentum)
 
 
-def state_digest(weights: Floats, momentum: Floats) -> str:
+def unpack_state(shards: Sequence[Shard], size: int) -> tuple[Floats, Floats]:
+    """As `view_state`, each in one array of its own."""
+    weights, momentum = view_state(shards, size)
+    return np.array(weights), np.array(momentum)
+
+
+def state_digest(weights: Floats | Pieces, momentum: Floats | Pieces) -> str:
     """blake3 of the weights' and momentum's little-endian float32 bytes, one after the other."""
-    return codec.digest(weights.astype("<f4", copy=False), momentum.astype("<f4", copy=False))
+    vectors = (vector[lo:hi] for vector in (weights, momentum) for lo, hi in codec.blocks(vector.size))
+    return codec.digest(*(vector.astype("<f4", copy=False) for vector in vectors))
 
 
 def reduce_blobs(
@@ -98,7 +114,12 @@ def step_blobs(train: TrainSpec, epoch: int, weights: Floats, momentum: Floats, 
     Raises:
         BadPayload: a malformed mean, or a result that is not finite.
     """
-    return _step(train, epoch, weights, momentum, allreduce.decode_mean(mean, weights.size, train))
+    if train.mean_codec == "fp32":
+        # Not asked to be finite: no step with a mean that is not could be.
+        values = codec.view(mean, weights.size, "mean", finite=False)
+    else:
+        values = allreduce.decode_mean(mean, weights.size, train)
+    return _step(train, epoch, weights, momentum, values)
 
 
 def _step(train: TrainSpec, epoch: int, weights: Floats, momentum: Floats, mean: Floats) -> tuple[bytes, bytes]:

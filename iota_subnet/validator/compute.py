@@ -98,7 +98,7 @@ def reduce_shard(
     spec = RunSpec.from_json(spec_json)
     first = min(shard[0] for shard in base)
     moved = [(a - first, b - first, weights, momentum) for a, b, weights, momentum in base]
-    whole = state.unpack_state(moved, max(shard[1] for shard in moved))
+    whole = state.view_state(moved, max(shard[1] for shard in moved))
     weights, momentum = (vector[lo - first : hi - first] for vector in whole)
     if not given:
         return b"", *state.pack_state(weights, momentum)

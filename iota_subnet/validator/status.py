@@ -10,6 +10,9 @@ from iota_subnet.core.state import Phase, RunState
 from iota_subnet.settings import ValidatorSettings
 from iota_subnet.wire.blobs import BlobServer
 
+#: Pairs of twins that are shown; those that differed most often come first.
+DIFFERED = 64
+
 #: Losses shown; older ones are thinned out by the reader's own history.
 RECENT = 240
 
@@ -18,7 +21,8 @@ def snapshot(state: RunState, now: float) -> dict[str, Any]:
     """Everything a view shows. Times are seconds from now.
 
     `line` is in order, with the seconds since each last asked; `returned` are stages whose state was lost and that went
-    back to that of the epoch given; `empty` are stages in which nobody can work.
+    back to that of the epoch given; `empty` are stages in which nobody can work. `met` says how often a miner and its
+    twins, so many of them, got the same bits within the window of the scores, and `differed` names pairs that did not.
     """
     tokens = state.spec.train.microbatch * state.spec.model.seq
     retired = sum(report.microbatches for report in state.reports) + state.early
@@ -66,8 +70,34 @@ def snapshot(state: RunState, now: float) -> dict[str, Any]:
         ],
         "returned": {str(stage): epoch for stage, epoch in state.returned.items()},
         "empty": empty(state),
+        **agreement(state),
         "faults": [asdict(fault) for fault in state.faults],
         "reports": [asdict(report) for report in state.reports[-64:]],
+    }
+
+
+def agreement(state: RunState) -> dict[str, Any]:
+    """Who agreed with whom: per miner in all, and the pairs that differed, with the stage in which one of them sits."""
+    met: dict[str, list[int]] = {}
+    for pair, count in state.agreement.items():
+        for hotkey in pair:
+            sums = met.setdefault(hotkey, [0, 0, 0])
+            sums[0] += count.agreed
+            sums[1] += count.agreed + count.differed
+            sums[2] += 1
+    stages = {hotkey: miner.stage for hotkey, miner in state.miners.items()}
+    pairs = sorted((-count.differed, *pair) for pair, count in state.agreement.items() if count.differed)
+    return {
+        "met": {hotkey: dict(zip(("agreed", "of", "twins"), sums, strict=True)) for hotkey, sums in met.items()},
+        "differed": [
+            {
+                "stage": max(stages.get(one, -1), stages.get(other, -1)),
+                "pair": [one, other],
+                "times": -times,
+                "of": state.agreement[one, other].agreed - times,
+            }
+            for times, one, other in pairs[:DIFFERED]
+        ],
     }
 
 

@@ -21,6 +21,7 @@ import aiohttp
 from iota_subnet.spec import BlobRef
 from iota_subnet.wire.backoff import Backoff, Jitter
 from iota_subnet.wire.digests import is_digest
+from iota_subnet.wire.limits import within
 from iota_subnet.wire.plain import Cut, NotPlain, Plain, Silent, is_plain
 from iota_subnet.wire.resolve import PublicResolver, is_private_literal
 from iota_subnet.wire.source import Fault, Intake, Kind, Source, judge
@@ -188,7 +189,8 @@ class BlobFetcher:
     async def _try(self, ref: BlobRef, source: Source, ticket: str, label: str, limit_s: float) -> bytes:
         """One request of one URL within `limit_s` seconds; every failure is a Fault."""
         try:
-            return await asyncio.wait_for(self._request(ref, source, ticket, label), limit_s)
+            async with within(limit_s):
+                return await self._request(ref, source, ticket, label)
         except aiohttp.ConnectionTimeoutError:
             raise Fault("unreachable", f"no connection within {self._connect_s} s") from None
         except (aiohttp.SocketTimeoutError, Silent):

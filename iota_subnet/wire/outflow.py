@@ -8,6 +8,8 @@ from typing import BinaryIO
 
 from aiohttp import web
 
+from iota_subnet.wire.limits import within
+
 #: Bytes of a body that go out with the head; a body of no more than that needs no handle of its own.
 _FIRST_BYTES = 1 << 16
 
@@ -32,7 +34,8 @@ class Outflow:
 
     async def send(self, chunk: memoryview) -> None:
         """TimeoutError when the reader does not take it within `stall_s`; ConnectionError when it has hung up."""
-        await asyncio.wait_for(self._send(chunk), self._stall_s)
+        async with within(self._stall_s):
+            await self._send(chunk)
 
     def close(self) -> None:
         if self._socket is not None:

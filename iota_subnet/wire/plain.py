@@ -210,6 +210,9 @@ class _Line(asyncio.BufferedProtocol):
     async def ask(self, request: bytes, taker: Taker) -> bool:
         """Send, and receive the whole answer; whether the connection can be used again."""
         self.answered, self._taker, self._head, self._filled = False, taker, None, 0
+        if self.idle_since:
+            # The loop looks at the socket once: what came behind the last answer must not begin this one.
+            await asyncio.sleep(0)
         transport = self._transport
         if transport is None or transport.is_closing():
             raise Cut("closed")

@@ -5,12 +5,12 @@ Law: nothing is kept beyond the `nbytes` of the reference; what is given on is t
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from typing import Literal
 
 from blake3 import blake3
 
+from iota_subnet.blank import Blank
 from iota_subnet.spec import BlobRef
 from iota_subnet.wire.plain import Head
 
@@ -36,7 +36,7 @@ class Source:
     def __init__(self, url: str, nbytes: int) -> None:
         self.url = url
         self._nbytes = nbytes
-        self._whole: io.BytesIO | None = None
+        self._whole: Blank | None = None
         self.restart()
 
     def restart(self) -> None:
@@ -46,9 +46,9 @@ class Source:
     def room(self) -> memoryview:
         """The part of the blob's memory that is still to be filled."""
         if self._whole is None:
-            # Zeroed pages that nothing has touched yet: memory grows with what arrives, not with what was promised.
-            self._whole = io.BytesIO(bytes(self._nbytes))
-        return self._whole.getbuffer()[self.got :]
+            # Memory grows with what arrives, not with what was promised.
+            self._whole = Blank(self._nbytes)
+        return self._whole.view()[self.got :]
 
     def took(self, nbytes: int) -> None:
         """The first `nbytes` of the room were filled."""
@@ -76,8 +76,7 @@ class Source:
             self.restart()
             raise Fault("corrupt", f"{got} of {self._nbytes} bytes, with another digest")
         self._whole = None
-        # The very object that was filled: getvalue copies only what is shared or has grown.
-        return whole.getvalue() if whole is not None else b""
+        return whole.finish() if whole is not None else b""
 
 
 class Intake:

@@ -87,7 +87,7 @@ class _Shelf:
         self._lock = threading.RLock()
         self._sizes: OrderedDict[str, int] = OrderedDict()
         self._pinned: set[str] = set()
-        self._used = 0
+        self._used = self._pinned_bytes = 0
 
     def put(self, data: bytes, *, pin: bool = False, digest: str = "") -> BlobRef:
         digest, nbytes = digest or digest_of(data), len(data)
@@ -126,7 +126,9 @@ class _Shelf:
                 if digest not in self._sizes:
                     raise NotStored(digest)
             for digest in wanted:
-                self._pinned.add(digest)
+                if digest not in self._pinned:
+                    self._pinned.add(digest)
+                    self._pinned_bytes += self._sizes[digest]
                 self._mark(digest, True)
 
     def unpin(self, digests: Iterable[str]) -> None:
@@ -134,6 +136,7 @@ class _Shelf:
             for digest in digests:
                 if digest in self._pinned:
                     self._pinned.discard(digest)
+                    self._pinned_bytes -= self._sizes[digest]
                     self._mark(digest, False)
 
     @property
@@ -146,10 +149,9 @@ class _Shelf:
 
     def _make_room(self, nbytes: int) -> None:
         """Evict the oldest unpinned until `nbytes` more fit; StoreFull, with nothing evicted, if they never will."""
-        pinned_bytes = sum(self._sizes[digest] for digest in self._pinned)
-        if pinned_bytes + nbytes > self.max_bytes:
+        if self._pinned_bytes + nbytes > self.max_bytes:
             raise StoreFull(
-                f"{nbytes} bytes do not fit into a store of {self.max_bytes} with {pinned_bytes} pinned; "
+                f"{nbytes} bytes do not fit into a store of {self.max_bytes} with {self._pinned_bytes} pinned; "
                 "raise its max_bytes or unpin what is no longer needed"
             )
         if len(self._pinned) >= self.max_blobs:
@@ -167,11 +169,10 @@ class _Shelf:
 
     def _discard(self, digest: str) -> bool:
         """Drop one blob and its pin; whether it was held."""
-        nbytes = self._sizes.pop(digest, None)
-        if nbytes is None:
+        if digest not in self._sizes:
             return False
         self.unpin([digest])
-        self._used -= nbytes
+        self._used -= self._sizes.pop(digest)
         self._remove(digest)
         return True
 
@@ -261,6 +262,7 @@ class DirStore(_Shelf):
         for digest in pins:
             if digest in self._sizes:
                 self._pinned.add(digest)
+                self._pinned_bytes += self._sizes[digest]
             else:
                 self._mark(digest, False)
         self._shrink(self.max_bytes, self.max_blobs)

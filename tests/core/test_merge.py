@@ -360,6 +360,24 @@ def test_a_lie_that_is_found_when_the_epoch_is_over_still_names_the_liars() -> N
     assert liars(bench) == pair and bench.state.manifests[0].revision == 0
 
 
+@pytest.mark.parametrize(("replicas", "share", "audited"), [(2, 0.001, 1), (2, 0.0, 0), (3, 0.001, 0)])
+def test_two_replicas_that_make_a_whole_stage_are_always_checked(replicas: int, share: float, audited: int) -> None:
+    bench = Bench(1, replicas, audit_shards=share).train().commit_all().merge_all()
+    assert bench.state.reports[-1].twins_compared == len(bench.state.merges[0].shards)
+    assert bench.state.reports[-1].audited == audited
+
+
+def test_two_colluders_that_own_a_stage_are_named_in_the_same_epoch() -> None:
+    bench = Bench(1, 2, audit_shards=0.001).train().commit_all()
+    for hotkey in ("m0", "m1"):
+        bench.fetch(hotkey, ("m0", "m1"))
+    for hotkey in ("m0", "m1"):
+        bench.reduce(hotkey, "lie")
+    bench.recompute(("m0", "m1"), "good")
+    assert liars(bench) == ["m0", "m1"]
+    assert bench.state.manifests[0].shards[0].weights.digest == blob("w-good").digest
+
+
 def test_nothing_is_checked_by_chance_when_that_is_switched_off() -> None:
     bench = audited(0.0)
     assert bench.state.reports[-1].audited == 0

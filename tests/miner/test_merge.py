@@ -21,6 +21,7 @@ from iota_subnet.messages import (
     Reduced,
     StageManifest,
 )
+from iota_subnet.miner.merge import held_digest
 from iota_subnet.spec import BlobRef
 from iota_subnet.train import codec
 from iota_subnet.wire.digests import digest_of
@@ -254,7 +255,7 @@ async def test_an_installed_state_is_told_and_asked_again_told_again_without_tou
         got = b.fetcher.bytes_in.total
         b.merger.install(SPEC, dataclasses.replace(manifest, signature="of another day"))
         await eventually(lambda: len(b.of(Installed)) == 2)
-        assert b.of(Installed)[0] == b.of(Installed)[1] == Installed(0, 2, b.runner.state_digest(), manifest.name)
+        assert b.of(Installed)[0] == b.of(Installed)[1] == Installed(0, 2, held_digest(manifest), manifest.name)
         assert b.fetcher.bytes_in.total == got and b.runner.batches == 1
 
 

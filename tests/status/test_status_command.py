@@ -18,7 +18,7 @@ import pytest
 from iota_subnet.cli import main
 from iota_subnet.core.clasp import Effect
 from iota_subnet.core.events import MinerJoined
-from iota_subnet.core.state import RunState
+from iota_subnet.core.state import Met, RunState
 from iota_subnet.miner.meter import Meter
 from iota_subnet.sim.plans import Plan, Trait
 from iota_subnet.sim.world import World
@@ -241,6 +241,15 @@ def test_a_validators_line_bans_and_empty_stages_are_shown(capsys: pytest.Captur
     assert code == 0 and "6 miners for a seat: late0 (asked 2 s ago)" in text and "and 2 more" in text
     assert "banned bad, 48 s: look at your blob port" in text
     assert "nobody can work in stage 0" in text and "went back to that of epoch 3" in text
+
+
+def test_twins_that_differed_and_each_miners_agreement_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(1, 3)
+    bench.state.agreement = {("m0", "m1"): Met(7, 0), ("m0", "m2"): Met(3, 2), ("m1", "m2"): Met(1, 4)}
+    with serving(json.dumps(snapshot(bench.state, 2.0)).encode()) as url:
+        code, text = shown(capsys, "--url", url)
+    assert code == 0 and "differed stage 0: m1 and m2 4 of 5, m0 and m2 2 of 5" in text
+    assert "agreement m2 agreed 4 of 10 with 2 twins agreement m1 agreed 8 of 12 with 2 twins" in text
 
 
 def test_a_validator_of_this_machine_is_asked_where_its_file_says(

@@ -14,6 +14,7 @@ from iota_subnet.spec import RunSpec, shard_bounds
 from iota_subnet.train import codec
 from iota_subnet.train.codec import BadPayload
 from iota_subnet.train.runner import StageRunner, initial_state
+from iota_subnet.train.state import pack_state
 from tests.train.conftest import small_spec, token_blob
 
 
@@ -336,3 +337,31 @@ def test_training_learns_a_fixed_text() -> None:
     losses = [np.mean(train(runners, n, token_blob(spec, n % 2))) for n in range(60)]
     assert losses[0] == pytest.approx(math.log(64), abs=0.2)
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_state_in_pieces_gives_what_the_whole_gives_however_the_next_merge_cuts_it() -> None:
+    spec = small_spec({"stages": 1}, mean_codec="fp32")
+    whole, pieces = started(spec, 0), StageRunner(spec, 0)
+    size = whole.parameters
+    weights, momentum = (codec.decode(blob, (size,), "fp32") for blob in whole.installed())
+    cuts = [(0, 7), (7, 8), (8, size // 2), (size // 2, size)]
+    pieces.install(0, [(lo, hi, *pack_state(weights[lo:hi], momentum[lo:hi])) for lo, hi in cuts])
+    assert pieces.installed() == whole.installed() and pieces.state_digest() == whole.state_digest()
+    for runner in (whole, pieces):
+        runner.forward_backward(0, b"", token_blob(spec, 0))
+    assert whole.pseudo_gradient(3) == pieces.pseudo_gradient(3)
+    for lo, hi in [(0, 7), (3, 9), (7, 8), (5, size), (size // 2 - 1, size // 2 + 1)]:
+        mean = codec.encode(np.linspace(-1, 1, hi - lo, dtype=np.float32), "fp32")
+        assert whole.step(lo, hi, mean) == pieces.step(lo, hi, mean)
+
+
+def test_what_a_runner_has_made_does_not_vouch_for_other_bytes_of_the_same_slice() -> None:
+    spec = small_spec({"stages": 1}, mean_codec="fp32")
+    runner = started(spec, 0)
+    size = runner.parameters
+    made = runner.step(0, size, codec.encode(np.zeros(size, np.float32), "fp32"))
+    poison = made[0][:-4] + np.float32("nan").tobytes()
+    with pytest.raises(BadPayload, match=r"1 of \d+ values are not finite"):
+        runner.install(1, [(0, size, poison, made[1])])
+    runner.install(1, [(0, size, *made)])
+    assert runner.installed() == made

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 from iota_subnet.core.events import MinerJoined
-from iota_subnet.core.state import Phase, RunState
+from iota_subnet.core.state import Met, Phase, RunState
 from iota_subnet.sim.plans import Plan
 from iota_subnet.sim.world import World
-from iota_subnet.validator.status import RECENT, snapshot
+from iota_subnet.validator.status import DIFFERED, RECENT, snapshot
 from tests.core.bench import Bench
 
 from .kit import small_spec
@@ -73,3 +73,27 @@ def test_a_stage_is_empty_while_nobody_has_installed_what_the_phase_asks_for() -
 def test_a_stage_that_went_back_to_an_older_state_is_shown() -> None:
     state = RunState(small_spec(), returned={1: 4})
     assert snapshot(state, 0.0)["returned"] == {"1": 4}
+
+
+def test_who_agreed_with_whom_is_shown_with_the_pairs_that_did_not() -> None:
+    bench = Bench(1, 3)
+    bench.state.agreement = {
+        ("m0", "m1"): Met(7, 0, 1.0), ("m0", "m2"): Met(3, 2, 1.0), ("m1", "m2"): Met(1, 4, 1.0),
+        ("gone", "left"): Met(0, 1, 1.0),
+    }  # fmt: skip
+    shown = json.loads(json.dumps(snapshot(bench.state, 2.0), allow_nan=False))
+    assert shown["met"]["m0"] == {"agreed": 10, "of": 12, "twins": 2}
+    assert shown["met"]["m2"] == {"agreed": 4, "of": 10, "twins": 2}
+    assert shown["differed"] == [
+        {"stage": 0, "pair": ["m1", "m2"], "times": 4, "of": 5},
+        {"stage": 0, "pair": ["m0", "m2"], "times": 2, "of": 5},
+        {"stage": -1, "pair": ["gone", "left"], "times": 1, "of": 1},
+    ]
+
+
+def test_of_many_pairs_that_differed_the_worst_are_shown() -> None:
+    names = [f"m{n:02}" for n in range(14)]
+    pairs = [(one, other) for one in names for other in names if one < other]
+    state = RunState(small_spec(), agreement={pair: Met(0, n + 1) for n, pair in enumerate(pairs)})
+    shown = snapshot(state, 0.0)["differed"]
+    assert [row["times"] for row in shown] == [len(pairs) - n for n in range(DIFFERED)]

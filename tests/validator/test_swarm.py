@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from iota_subnet.miner.merge import Merger, Place
 from iota_subnet.miner.neuron import IotaMiner
 from iota_subnet.miner.work import Worker
 from iota_subnet.train.state import ReducedShard
+from iota_subnet.wire.digests import digest_of
 
 from .kit import digest
 from .swarm import NETUID, Swarm, conserved, swarm
@@ -100,16 +102,17 @@ async def test_a_miner_that_disappears_in_a_merge_costs_seconds_and_no_parameter
 class Liar(Merger):
     """Publishes a result that differs in one bit."""
 
-    def _publish(self, place: Place, made: ReducedShard) -> None:
+    def _publish(self, place: Place, made: ReducedShard, digests: Sequence[str]) -> None:
         weights = made.weights[:-4] + bytes([made.weights[-4] ^ 1]) + made.weights[-3:]
-        super()._publish(place, made._replace(weights=weights))
+        lie = made._replace(weights=weights)
+        super()._publish(place, lie, [digest_of(part) for part in lie])
 
 
 class Recorder(Merger):
     published: dict[Place, str]
 
-    def _publish(self, place: Place, made: ReducedShard) -> None:
-        super()._publish(place, made)
+    def _publish(self, place: Place, made: ReducedShard, digests: Sequence[str]) -> None:
+        super()._publish(place, made, digests)
         self.published = {**getattr(self, "published", {}), place: self._results[place].weights.digest}
 
 
