@@ -159,7 +159,7 @@ class Stale(Cheat):
         if self._kept is None or self._kept[0] != runner.stage or self._kept[1].size != now.size:
             self._kept = runner.stage, now
         self._behind = self._kept[1] - now
-        runner._load(self._kept[1])
+        runner._load([(0, self._kept[1])])
 
     def pseudo_gradient(self, runner: Runner, shards: int) -> list[bytes]:
         behind = self._behind

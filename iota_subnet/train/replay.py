@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
 from iota_subnet.spec import shard_bounds
@@ -150,7 +151,7 @@ class _Audit:
                 weights = self._fetch(digest, f"the base's weights [{lo}, {hi})")
             except Missing as error:
                 raise BadOrder(f"{error} is not to be had") from None
-            shards.append((lo, hi, weights, codec.Draft(hi - lo).finish()))
+            shards.append((lo, hi, weights, codec.encode(np.zeros(hi - lo, np.float32), "fp32", "momentum")))
         runner = StageRunner(self._spec, self._order.stage, self._device)
         try:
             runner.install(self._order.epoch, shards, inner_step)
