@@ -201,8 +201,10 @@ class Launcher:
                 live.stop()
 
     def _is_written(self, status: dict[str, Any]) -> bool:
-        """Whether the last epoch was evaluated, and its scores are weights on chain."""
+        """Whether the last epoch was evaluated, all audits are answered, and the scores are weights on chain."""
         last = status["reports"][-1]
+        if status["audits_open"]:
+            return False
         return last["eval_loss"] is not None and last["weights_set"].startswith("block")
 
     def _look(self) -> None:

@@ -58,7 +58,7 @@ class IotaFollower(BaseValidatorNeuron):
 
     def __init__(self, settings: ValidatorSettings, chain: Chain, wallet: Any, *, pool: Compute | None = None) -> None:
         super().__init__(settings, chain, wallet)
-        self.pool = pool or Compute(nice=10)
+        self.pool = pool or Compute(nice=5)
         self.head = Mark(0, b"")
         self.orchestrator = ""
         self.core: Orchestrator | None = None

@@ -1,15 +1,18 @@
 """Carries out an audit: gets the evidence, has it computed again in a process of its own, says what was found.
 
-Law: nobody waits for it. One audit at a time, the rest in a bounded line; what does not fit is void, which is held
-against nobody. The evidence lies in a folder with the order, so that whoever doubts a verdict can come to it by
-`iota audit replay`: that of failed audits is kept, of the others only the finding.
+Law: nobody waits for it. The evidence is fetched at once, one audit is computed at a time, the rest wait in a bounded
+line; what does not fit is void, which is held against nobody. The evidence lies in a folder with the order, so that
+whoever doubts a verdict can come to it by `iota audit replay`: that of failed audits is kept, of the others only the
+finding.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import heapq
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +21,7 @@ from loguru import logger
 
 from iota_subnet.books import STRAYS
 from iota_subnet.core.actions import AuditMiner
+from iota_subnet.core.audits import MAX_DEPTH
 from iota_subnet.core.events import Event, Manifest, MinerAudited
 from iota_subnet.spec import BlobRef, RunSpec
 from iota_subnet.train.order import Finding, Order, Owed
@@ -38,12 +42,51 @@ KEEP_FAILED = 32
 #: Blobs of one miner that are asked for at the same time.
 AT_ONCE = 4
 
+#: Miners whose evidence is fetched at the same time.
+MINERS_AT_ONCE = 2
+
 #: Characters of a reason that goes into the ledger.
 MAX_REASON = 200
 
 Word = Literal["sound", "failed", "withheld", "void"]
 
 ORDER, FINDING, BLOBS = "order.json", "finding.json", "blobs"
+
+
+class Turns:
+    """One at a time, the shortest first: many short audits find more than one long one that they would wait for."""
+
+    def __init__(self) -> None:
+        self._busy = False
+        self._line: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._number = 0
+
+    @contextlib.asynccontextmanager
+    async def of(self, length: int) -> AsyncIterator[None]:
+        """Wait for the turn of something that takes so long."""
+        if self._busy:
+            self._number += 1
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._line, (length, self._number, turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._next()
+                raise
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._next()
+
+    def _next(self) -> None:
+        """Whoever is next has its turn from this moment on, so that nobody comes between."""
+        waiting = (heapq.heappop(self._line)[2] for _ in range(len(self._line)))
+        following = next((turn for turn in waiting if not turn.done()), None)
+        self._busy = following is not None
+        if following is not None:
+            following.set_result(None)
 
 
 class Inspector:
@@ -70,7 +113,8 @@ class Inspector:
         self._state = state
         self._post = post
         self._clock = clock
-        self._turn = asyncio.Semaphore(1)
+        self._turns = Turns()
+        self._fetching = asyncio.Semaphore(MINERS_AT_ONCE)
         self._waiting: dict[tuple[str, int], None] = {}
 
     async def audit(self, action: AuditMiner) -> None:
@@ -83,8 +127,7 @@ class Inspector:
             return
         self._waiting[key] = None
         try:
-            async with self._turn:
-                await self._audit(action)
+            await self._audit(action)
         except Exception as error:
             # Our own trouble says nothing of the miner.
             logger.opt(exception=error).error("audit of {} in epoch {}", short(action.hotkey), action.epoch)
@@ -96,13 +139,15 @@ class Inspector:
         folder = self._folder / f"{action.epoch:06d}-{action.hotkey}"
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         store = DirStore(folder / BLOBS, 1 << 62)
-        for _, _, weights, momentum in await self._state(action.base):
-            for part in (weights, momentum):
-                await asyncio.to_thread(store.put, part)
-        order = order_of(self._spec.to_json(), action)
-        missing = await self._collect(action, store)
-        (folder / ORDER).write_bytes(msgspec.json.encode(order))
-        raw = await self._pool.run(compute.audit, str(folder), "cpu", 0)
+        # At once: what is asked for when its turn has come may be gone by then.
+        async with self._fetching:
+            for _, _, weights, momentum in await self._state(action.base):
+                for part in (weights, momentum):
+                    await asyncio.to_thread(store.put, part)
+            missing = await self._collect(action, store)
+        (folder / ORDER).write_bytes(msgspec.json.encode(order_of(self._spec.to_json(), action)))
+        async with self._turns.of(action.depth or MAX_DEPTH):
+            raw = await self._pool.run(compute.audit, str(folder), "cpu", 0)
         finding = msgspec.json.decode(raw, type=Finding)
         (folder / FINDING).write_bytes(raw)
         if missing and finding.verdict == "withheld":

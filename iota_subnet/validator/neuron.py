@@ -78,7 +78,7 @@ class IotaValidator(BaseValidatorNeuron):
         self.scores_epoch = -1
         self.pool = pool or Compute()
         # Audits wait for nobody and nobody for them: what others wait for has a process of its own.
-        self.replays = replays or pool or Compute(nice=10)
+        self.replays = replays or pool or Compute(nice=5)
         self._tick_s = tick_s
         self._check = check
         self._service: Service | None = None

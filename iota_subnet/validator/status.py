@@ -32,6 +32,7 @@ def snapshot(state: RunState, now: float) -> dict[str, Any]:
         "phase": state.phase.value,
         "epoch": state.epoch,
         "epochs": state.spec.swarm.epochs,
+        "audits_open": len(state.open_audits),
         "waiting_for": state.waiting_for,
         "seconds_left": round(max(0.0, state.deadline - now), 1),
         "microbatches": {
