@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: setup localnet test lint bench soak docs clean
+.PHONY: setup localnet test lint bench soak clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -32,9 +32,6 @@ bench: setup
 
 soak: setup
 	$(BIN)/python -m pytest -m "e2e or soak" $(ARGS)
-
-docs: setup
-	$(BIN)/python -m pytest tests/test_docs.py
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
