@@ -156,9 +156,8 @@ class Inspector:
         told = any(entry[5] for entry in action.leases)
         losses = finding.passes if told and finding.verdict == "sound" else 0
         logger.info(
-            "audit of {} in epoch {}: {}{}; {} passes, {} to the bit, {:.1f} s",
-            short(action.hotkey), action.epoch, finding.verdict, f", {finding.reason}" if finding.reason else "",
-            finding.passes, finding.exact, finding.seconds,
+            "audit of {} in epoch {}: {}, {}; {:.1f} s",
+            short(action.hotkey), action.epoch, finding.verdict, finding.reason, finding.seconds,
         )  # fmt: skip
         self._say(action, finding.verdict, finding.reason, finding.passes, losses, finding.seconds)
         await asyncio.to_thread(self._tidy, folder, finding.verdict)
