@@ -13,7 +13,7 @@ from iota_subnet.core.deadlines import Due
 from iota_subnet.core.events import LeaseFinished
 from iota_subnet.core.facts import where_of
 from iota_subnet.core.speed import patience, timed
-from iota_subnet.core.state import Lease, Microbatch, Miner, Output, Phase, RunState
+from iota_subnet.core.state import Lease, Microbatch, Miner, Output, Phase, RunState, Watched
 
 #: Reports of the inner step that are kept; their median is told to who joins.
 MAX_STEPS = 64
@@ -106,12 +106,14 @@ def _give(state: RunState, batch: Microbatch, card: Card, chance: float = 1.0) -
     batch.hands[card.hotkey] = None
     index.dues.add(deadline, LEASE, lease.id)
     index.loaded(state, card)
-    if card.hotkey in state.watched:
-        audits.note(state, state.watched[card.hotkey], lease)
-    return _message(batch, lease)
+    message = _message(batch, lease)
+    watch = state.watched.get(card.hotkey)
+    if watch is not None:
+        watch.leases[lease.id] = Watched(op, batch.id, message.inputs)
+    return message
 
 
-def _message(batch: Microbatch, lease: Lease) -> Action:
+def _message(batch: Microbatch, lease: Lease) -> GiveLease:
     inputs = batch.inputs(lease.op, lease.stage)
     return GiveLease(lease.hotkey, lease.id, lease.op, lease.batch, lease.stage, lease.epoch, inputs, lease.deadline)
 

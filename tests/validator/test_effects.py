@@ -65,6 +65,9 @@ class Part:
     async def evaluate(self, action: a.Evaluate) -> None:
         await self._do(action)
 
+    async def audit(self, action: a.AuditMiner) -> None:
+        await self._do(action)
+
     def forget(self, batch: int) -> None:
         self.asked.append(("forget", batch))
         if batch < 0:
@@ -99,7 +102,7 @@ class Hands:
             return really(hotkey, message)
 
         channel.send = send  # type: ignore[method-assign]
-        parts: Any = (self.post, self.part, self.part)
+        parts: Any = (self.post, self.part, self.part, self.part)
         self.effects = Effects(
             "spec", self.outgoing, channel, *parts, self.seats.get, lambda *args: self.scores.append(args),
             self.events.append, lambda: NOW, pause_s=0.001,
