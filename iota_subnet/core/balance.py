@@ -75,7 +75,7 @@ def _best(poor: dict[str, float], rich: dict[str, float], ratio: float) -> tuple
     best: tuple[float, tuple[str, ...]] = (0.0, ())
     for hotkey in sorted(rich) if len(rich) > 1 else ():
         best = max(best, (min(weak + rich[hotkey] * ratio, strong - rich[hotkey]), (hotkey,)), key=itemgetter(0))
-    if best[0] >= least:
+    if best[1] and best[0] >= least:
         return best[1]
     takers = sorted((value, hotkey) for hotkey, value in poor.items())
     at = 0
@@ -88,7 +88,7 @@ def _best(poor: dict[str, float], rich: dict[str, float], ratio: float) -> tuple
             if weak + given * ratio - taken < strong - given + taken / ratio:
                 break
             at += 1
-    return best[1] if best[0] >= least else None
+    return best[1] if best[1] and best[0] >= least else None
 
 
 def _speeds(state: RunState) -> list[dict[str, float]]:

@@ -155,3 +155,7 @@ def test_nobody_is_moved_twice_at_one_boundary() -> None:
         found = moves(bench)
         assert len({hotkey for hotkey, _ in found}) == len(found) <= 4
         assert all(before[hotkey] != stage for hotkey, stage in found)
+
+
+def test_a_stage_without_anybody_and_one_that_can_spare_nobody_are_left_as_they_are() -> None:
+    assert balance._best({}, {"only": 1.0}, 1.0) is None
