@@ -59,12 +59,14 @@ def close_epoch(state: RunState) -> None:
 
 def _shown(state: RunState, hotkey: str) -> bool:
     """Whether somebody has committed to what it did, in a way that others could use. Work that nobody can look into
-    is paid to nobody, but for the little that is too little to be asked for."""
+    is paid to nobody, but for the little that is too little to be asked for. With overlap nothing is audited, and no
+    transcript is asked for."""
+    asked = not state.spec.swarm.overlap
     for merge in state.merges:
         if hotkey in merge.commits:
             fixed = [shard.contributors for shard in merge.shards if shard.contributors]
             used = sum(hotkey in contributors for contributors in fixed)
-            return hotkey in merge.transcripts and 2 * used >= len(fixed)
+            return (hotkey in merge.transcripts or not asked) and 2 * used >= len(fixed)
         if hotkey in merge.eligible:
             return False
     if hotkey in state.miners and hotkey not in state.unseen:

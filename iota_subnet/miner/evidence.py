@@ -34,7 +34,11 @@ class _Book:
 
 
 class Evidence:
-    """One miner's. `run` and `hotkey` are those it works under; `store` is a folder that nobody else uses."""
+    """One miner's. `run` and `hotkey` are those it works under; `store` is a folder that nobody else uses.
+
+    Without a `run` nothing is kept: one that trains while it merges is not audited, and to wait for the disk before a
+    commit is sent would let receipts of later passes overtake it, which are then counted where they are not.
+    """
 
     def __init__(self, hotkey: str, store: BlobStore) -> None:
         self.run = ""
@@ -57,8 +61,10 @@ class Evidence:
         if not self._book.closed and len(self._book.passes) < transcript.MAX_PASSES:
             self._book.passes.append(done)
 
-    def close(self) -> Transcript:
-        """The pseudo-gradient was taken: what follows is not in it."""
+    def close(self) -> Transcript | None:
+        """The pseudo-gradient was taken: what follows is not in it. Nothing, where nothing is kept."""
+        if not self.run:
+            return None
         book = self._book
         book.closed = True
         return Transcript(
@@ -69,6 +75,8 @@ class Evidence:
 
     def keep(self, epoch: int, blobs: Iterable[tuple[str, bytes]]) -> None:
         """Write bytes to disk, by their digests, while others work."""
+        if not self.run:
+            return
         task = asyncio.get_running_loop().create_task(self._write(epoch, list(blobs)))
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)

@@ -242,7 +242,7 @@ class IotaMiner(BaseMinerNeuron):
             self.stop()
             return None
         self.server.issuer = self.validator.hotkey
-        self.evidence.run = self.spec.digest()
+        self.evidence.run = "" if self.spec.swarm.overlap else self.spec.digest()
         self.merger.begin()
         self._commitment = -1, ""
         return answer

@@ -49,7 +49,9 @@ class Merging:
         topic = ("merge", epoch)
         blobs = self._player.conduct.pseudo_gradient(runner, shards)
         made = tuple(self._player.put(topic, blob) for blob in blobs)
-        said = transcript.encode(self._player.conduct.transcript(self._player.evidence.close()))
+        written = self._player.evidence.close()
+        assert written is not None
+        said = transcript.encode(self._player.conduct.transcript(written))
         told = self._player.put(topic, said)
         self._player.keep(epoch, [(told.digest, said), *zip((shard.digest for shard in made), blobs, strict=True)])
         # The border only looks at its length here: nobody forges another's word in one process.
