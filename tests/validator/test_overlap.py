@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
+from iota_subnet.core.actions import Refuse
+from iota_subnet.core.events import LeaseFinished
 from iota_subnet.core.orchestrator import Orchestrator
 from iota_subnet.core.state import Phase
 from iota_subnet.miner.merge import Merger
@@ -26,13 +29,11 @@ class Counting(Merger):
 
 
 async def test_passes_of_a_merge_are_in_the_next_pseudo_gradient_and_counted_there(tmp_path: Path) -> None:
-    class Counter(IotaMiner):
+    class CountedMiner(IotaMiner):
         merger_type = Counting
 
-    # No hedging: what two replicas have computed counts for one of them, but is in what both of them commit.
-    patient = {"lease_s": 60.0, "lease_min_s": 60.0}
-    async with swarm(tmp_path, miners=0, start_miners=4, epochs=4, epoch_batches=16, overlap=True, **patient) as s:
-        miners = [s.add_miner(f"miner-{number}", Counter) for number in range(4)]
+    async with swarm(tmp_path, miners=0, start_miners=4, epochs=4, epoch_batches=16, overlap=True) as s:
+        miners = [s.add_miner(f"miner-{number}", CountedMiner) for number in range(4)]
         state = await s.finished(within_s=60.0)
         assert conserved(state) and not state.faults
         assert all(report.replicas_identical and report.coverage == [1.0, 1.0] for report in state.reports)
@@ -42,9 +43,12 @@ async def test_passes_of_a_merge_are_in_the_next_pseudo_gradient_and_counted_the
     again = Orchestrator(state.spec)
     weights: dict[tuple[str, int, int], int] = {}
     given_in_a_merge = 0
+    refused: Counter[str] = Counter()
     for event in events:
         before = again.state.next_lease
-        again.handle(event)
+        actions = again.handle(event)
+        if isinstance(event, LeaseFinished):
+            refused[event.hotkey] += any(isinstance(action, Refuse) for action in actions)
         merging = again.state.phase in (Phase.COMMIT, Phase.REDUCE, Phase.INSTALL)
         given_in_a_merge += (again.state.next_lease - before) * merging
         for merge in again.state.merges:
@@ -57,4 +61,7 @@ async def test_passes_of_a_merge_are_in_the_next_pseudo_gradient_and_counted_the
         for miner in miners
         for (stage, epoch), count in miner.merger.counted.items()  # type: ignore[attr-defined]
     }
-    assert {key: truth[key] for key in weights} == weights
+    # What two replicas have computed, because one seemed to be late, is in both commits and counts for one of them.
+    for hotkey in {key[0] for key in weights}:
+        more = [truth[key] - weight for key, weight in weights.items() if key[0] == hotkey]
+        assert all(count >= 0 for count in more) and sum(more) <= refused[hotkey], (hotkey, more, refused)
