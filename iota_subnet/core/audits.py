@@ -17,6 +17,9 @@ from iota_subnet.core.draw import digest
 from iota_subnet.core.events import LeaseFinished, MinerAudited
 from iota_subnet.core.state import Fault, Lease, Miner, Open, Phase, RunState, Verdict, Watch, Watched
 
+#: To look up an enumeration's member costs as much as two calls.
+TRAIN = Phase.TRAIN
+
 #: Verdicts of one hotkey by one auditor that are remembered.
 MAX_VERDICTS = 8
 
@@ -84,7 +87,7 @@ def _readable(state: RunState, lease: Lease) -> bool:
 def finished(state: RunState, watch: Watch, event: LeaseFinished) -> None:
     """A receipt that was taken. What is said once COMMIT has opened may belong to passes after the transcript."""
     known = watch.leases.get(event.lease)
-    if known is not None and state.phase is Phase.TRAIN:
+    if known is not None and state.phase is TRAIN:
         known.output, known.losses, known.done = event.output, event.losses, True
 
 

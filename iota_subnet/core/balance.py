@@ -33,7 +33,7 @@ def move(state: RunState, miner: Miner, stage: int) -> list[Action]:
     """Give a miner a seat in another stage. Its process goes on: what it has published can still be fetched."""
     actions = lapses.release(state, miner)
     miner.installed, miner.state_digest, miner.batches, miner.assign_tries = -1, "", 0, 0
-    miner.pace, miner.first_lease = {}, state.next_lease
+    miner.pace, miner.mean, miner.first_lease = {}, 0.0, state.next_lease
     assignment.take(state, miner, stage)
     return actions + assignment.offer(state, miner)
 

@@ -33,7 +33,9 @@ def open_more(state: RunState) -> list[Action]:
     limit = min(limit, live + MOST_AT_ONCE)
     stages = state.spec.model.stages
     while len(state.batches) < limit and not full(state):
-        batch = Microbatch(state.next_batch, state.epoch, state.now, [None] * stages, [None] * stages)
+        batch = Microbatch(
+            state.next_batch, state.epoch, state.now, [None] * stages, [None] * stages, chances=[0.0] * stages
+        )
         state.next_batch += 1
         state.opened += 1
         state.opened_total += 1
@@ -106,5 +108,5 @@ def forget(state: RunState, batch: Microbatch) -> list[Action]:
     state.index.batch(batch.id)
     for hotkey in batch.holders():
         state.index.hold(hotkey, -1)
-    hands = [Forget(hotkey, batch.id) for hotkey in batch.hands if hotkey in state.miners]
+    hands = [Forget(hotkey, batch.id) for hotkey in dict.fromkeys(batch.hands) if hotkey in state.miners]
     return [*hands, ForgetBatch(batch.id)]

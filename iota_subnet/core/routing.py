@@ -103,7 +103,7 @@ def _give(state: RunState, batch: Microbatch, card: Card, chance: float = 1.0) -
     state.leases[lease.id] = lease
     miner.leases[lease.id] = op
     batch.lease = lease.id
-    batch.hands[card.hotkey] = None
+    batch.hands.append(card.hotkey)
     index.dues.add(deadline, LEASE, lease.id)
     index.loaded(state, card)
     message = _message(batch, lease)
@@ -180,7 +180,7 @@ def _deliver(at: float, batch: Microbatch, lease: Lease, event: LeaseFinished) -
     if op == "loss":
         batch.losses, batch.path = event.losses, batch.pathway()
         batch.measured_at = at
-        batch.propensity = tuple(batch.chances[number] for number in range(stage + 1))
+        batch.propensity = tuple(batch.chances)
 
 
 def _credit(state: RunState, miner: Miner, lease: Lease, event: LeaseFinished) -> None:
@@ -189,14 +189,16 @@ def _credit(state: RunState, miner: Miner, lease: Lease, event: LeaseFinished) -
     if miner.strikes or miner.rest_until:
         miner.strikes, miner.rest_until = 0, 0.0
         state.index.miner(miner.hotkey)
+    miner.seconds = event.seconds if miner.done == 1 else 0.9 * miner.seconds + 0.1 * event.seconds
+    if lease.op == "forward":
+        return
     miner.inner_step = event.inner_step
     # Where it stands in the learning-rate schedule, for those who join later: the newest reports, in order.
     state.steps.pop(miner.hotkey, None)
     state.steps[miner.hotkey] = event.inner_step
     if len(state.steps) > MAX_STEPS:
         del state.steps[next(iter(state.steps))]
-    miner.seconds = event.seconds if miner.done == 1 else 0.9 * miner.seconds + 0.1 * event.seconds
-    if lease.op != "forward" and lease.id >= miner.first_lease:
+    if lease.id >= miner.first_lease:
         # Work of an earlier process, or in another stage, is credited, but it is not in what this one will commit.
         miner.batches += 1
         if miner.batches == state.spec.swarm.min_batches:

@@ -53,20 +53,25 @@ def timed(state: RunState, miner: Miner, lease: Lease) -> None:
 
     While an epoch drains nothing overlaps: a time says more of the line then, and counts only if there is no other.
     """
-    pace, known = miner.pace, miner.pace.get(lease.op)
+    known = miner.pace.get(lease.op)
     if known is None:
-        pace[lease.op] = service(state, miner, lease)
+        note(miner, lease.op, service(state, miner, lease))
     elif not state.draining:
-        pace[lease.op] = known + NEWEST * (service(state, miner, lease) - known)
+        note(miner, lease.op, known + NEWEST * (service(state, miner, lease) - known))
     miner.last_receipt_at = state.now
+
+
+def note(miner: Miner, op: Op, seconds: float) -> None:
+    """So long a step takes this miner. Their mean is kept: every lease asks for it, twice."""
+    pace = miner.pace
+    pace[op] = seconds
+    miner.mean = fsum(pace.values()) / len(pace)
 
 
 def expected(miner: Miner, op: Op) -> float:
     """Seconds that a step takes this miner, 0 if nobody knows; of another step if that is all that is known."""
     known = miner.pace.get(op)
-    if known is None:
-        return fsum(miner.pace.values()) / len(miner.pace) if miner.pace else 0.0
-    return known
+    return miner.mean if known is None else known
 
 
 def patience(state: RunState, miner: Miner, op: Op) -> float:
@@ -91,7 +96,7 @@ def overran(state: RunState, miner: Miner, lease: Lease) -> None:
     No more than `SLOWER` times as much: a machine that stood still for a minute would else count as slow for ever.
     """
     seconds, known = service(state, miner, lease), miner.pace.get(lease.op)
-    miner.pace[lease.op] = seconds if known is None else max(known, min(seconds, SLOWER * known))
+    note(miner, lease.op, seconds if known is None else max(known, min(seconds, SLOWER * known)))
 
 
 def level(miner: Miner, held: int, keeps: int) -> int:
@@ -100,11 +105,10 @@ def level(miner: Miner, held: int, keeps: int) -> int:
     That is seconds until a step given now would be done, and what it leaves behind: leases that are open come first,
     each of the `held` graphs comes back, and one more than it `keeps` has to be made again.
     """
-    pace = miner.pace
-    if not pace:
+    if not miner.pace:
         return 0
     work = len(miner.leases)
-    seconds = fsum(pace.values()) / len(pace) * (1 + work + 0.125 * held)
+    seconds = miner.mean * (1 + work + 0.125 * held)
     return bisect_right(BOUNDS, seconds if held + work < keeps else 2 * seconds)
 
 

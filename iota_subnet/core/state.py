@@ -42,7 +42,8 @@ class Miner:
 
     `slot` is its number within its stage: the lowest that nobody else had when it was seated. `leases` are the open
     ones by number, and what each is. Those below `first_lease` were given to an earlier process of it, or in another
-    stage: a number says so where time stands still.
+    stage: a number says so where time stands still. `pace` is how many seconds each kind of step takes, `mean` the
+    mean of these.
     """
 
     hotkey: str
@@ -63,6 +64,7 @@ class Miner:
     done: int = 0
     seconds: float = 0.0
     pace: dict[Op, float] = field(default_factory=dict)
+    mean: float = 0.0
     inner_step: int = 0
     last_receipt_at: float = 0.0
     strikes: int = 0
@@ -84,7 +86,7 @@ class Microbatch:
 
     `path` is who led to the loss, kept because an activation may be made anew after it; `propensity` how likely each
     of them was to be drawn, `chances` that of whoever made what is there now, by stage.
-    `hands` is whoever held a lease.
+    `hands` is whoever held a lease, once for each.
     """
 
     id: int
@@ -101,9 +103,9 @@ class Microbatch:
     lease: int | None = None
     attempts: int = 0
     rest_until: float = 0.0
-    hands: dict[str, None] = field(default_factory=dict)
+    hands: list[str] = field(default_factory=list)
     tried: dict[tuple[Op, int], list[str]] = field(default_factory=dict)
-    chances: dict[int, float] = field(default_factory=dict)
+    chances: list[float] = field(default_factory=list)
     propensity: tuple[float, ...] = ()
 
     def next_step(self, done: int = 0) -> tuple[Op, int] | None:

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 
 from iota_subnet.core.state import Phase
 
-#: More containers than at the last look before Python looks at the new ones: up to 30 ms in a large state.
-YOUNG = 20_000
+#: More containers than at the last look before Python looks at the new ones: 0.1 s in a large state, and seldom.
+YOUNG = 50_000
 
 #: Looks at the new ones before Python, of its own, looks at older ones: never.
 NEVER = 1_000_000

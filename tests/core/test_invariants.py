@@ -61,7 +61,7 @@ def dangling(state: RunState) -> None:
 def complete(state: RunState) -> None:
     batch = next(batch for batch in state.batches.values() if batch.lease is None)
     hotkey = next(iter(state.miners))
-    batch.hands[hotkey] = None
+    batch.hands.append(hotkey)
     batch.forward = batch.gradient = [Output(hotkey, blob("x"))] * 2
 
 

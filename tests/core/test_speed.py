@@ -13,7 +13,9 @@ from .bench import Bench, blob
 
 
 def miner(pace: float | None, leases: int = 0) -> Miner:
-    found = Miner("m", "0", 0, pace={} if pace is None else {"forward": pace, "backward": pace})
+    found = Miner("m", "0", 0)
+    for op in ("forward", "backward") if pace is not None else ():
+        speed.note(found, op, pace)  # type: ignore[arg-type]
     found.leases = dict.fromkeys(range(leases))
     return found
 
