@@ -136,11 +136,11 @@ class Swarm:
         )
         none: Any = None
         self.gateway = Gateway(
-            spec, lambda: "", state.miners.get, lambda _: "127.0.0.1", self._post, time.time, lambda: state
+            spec, lambda: "", state.miners.get, lambda _: "127.0.0.1", self._post, time.time, lambda: state, verify
         )
         me: Any = self
         self._effects = Effects(
-            spec.digest(), outgoing, me, me, me, auditor, state.miners.get, lambda *_: none, self._post, time.time
+            spec.digest(), outgoing, me, me, me, auditor, none, state.miners.get, lambda *_: none, self._post, time.time
         )
         await self.server.start()
         self._listener = await asyncio.start_unix_server(self._serve, self._path)

@@ -27,6 +27,7 @@ from iota_subnet.wire.resolve import PublicResolver, is_private_literal
 from iota_subnet.wire.source import Fault, Intake, Kind, Source, judge
 from iota_subnet.wire.stats import ByteCounter
 from iota_subnet.wire.store import BlobStore
+from iota_subnet.wire.together import Together
 
 #: The kind reported when URLs failed differently: proofs of a lie first, then definite answers, then silence.
 _GRAVEST: tuple[Kind, ...] = ("corrupt", "too_big", "refused", "missing", "timeout", "unreachable")
@@ -102,6 +103,7 @@ class BlobFetcher:
         self._on_fault = on_fault
         self._slots = asyncio.Semaphore(max_concurrent)
         self._plain = Plain(connect_s, try_s, max_concurrent)
+        self._together = Together(self._plain, self._slots, lambda nbytes: try_s + nbytes / min_bytes_s, max_blob_bytes)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> BlobFetcher:
@@ -114,6 +116,7 @@ class BlobFetcher:
 
     async def close(self) -> None:
         """Close the connections. The fetcher may be used again afterwards."""
+        await self._together.close()
         self._plain.close()
         session, self._session = self._session, None
         if session is not None:
@@ -130,6 +133,9 @@ class BlobFetcher:
         if found is not None:
             return found
         sources = self._sources(ref)
+        found = await self._with_others(ref, ticket, label)
+        if found is not None:
+            return found
         async with self._slots:
             return await self._download(ref, sources, ticket, label)
 
@@ -146,6 +152,16 @@ class BlobFetcher:
         if self._store.on_disk:
             return await asyncio.to_thread(self._store.get, digest)
         return self._store.get(digest)
+
+    async def _with_others(self, ref: BlobRef, ticket: str, label: str) -> bytes | None:
+        """The blob in one answer with others that lie at the same place, if that works."""
+        try:
+            parts = self._check_url(ref.urls[0])
+        except (Fault, ValueError):
+            return None
+        if not is_plain(parts, ticket) or not self._together.fits(parts, ref, ticket):
+            return None
+        return await self._together.ask(parts, ref, ticket, functools.partial(self.bytes_in.add, label))
 
     def _sources(self, ref: BlobRef) -> list[Source]:
         if not ref.urls:

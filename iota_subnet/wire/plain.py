@@ -89,6 +89,9 @@ class Taker(Protocol):
     def took(self, nbytes: int) -> None:
         """So many more bytes are in the room."""
 
+    def more(self) -> memoryview:
+        """The room is full: where what follows goes. Nothing follows: an empty view."""
+
     def spilt(self, nbytes: int) -> None:
         """The body is larger than the room. Raises."""
 
@@ -284,26 +287,36 @@ class _Line(asyncio.BufferedProtocol):
                     raise BadAnswer("a head without an end")
                 return
             self._head = Head(bytes(self._raw[:end]))
-            self._room = taker.room(self._head)
-            self._left = len(self._room)
-            body = self._filled - end - 4
-            fits = min(body, self._left)
-            self._room[:fits] = self._raw[end + 4 : end + 4 + fits]
-            spilt = body - fits
-            nbytes = fits
+            self._enter(taker.room(self._head))
+            at = end + 4
+            while self._left and at < self._filled:
+                fits = min(self._filled - at, self._left)
+                start = len(self._room) - self._left
+                self._room[start : start + fits] = self._raw[at : at + fits]
+                at += fits
+                self._took(taker, fits)
+            spilt = self._filled - at
         elif self._left:
             spilt = 0
+            self._took(taker, nbytes)
         else:
-            nbytes, spilt = 0, nbytes
-        self._left -= nbytes
-        if nbytes:
-            taker.took(nbytes)
+            spilt = nbytes
         if self._head.content_length is None:
             if spilt:
                 taker.spilt(spilt)
         elif not self._left and self._done is not None:
             # Bytes behind the end of an answer belong to nothing.
             self._done.set_result(self._head.lasting and not spilt)
+
+    def _took(self, taker: Taker, nbytes: int) -> None:
+        self._left -= nbytes
+        taker.took(nbytes)
+        if not self._left:
+            self._enter(taker.more())
+
+    def _enter(self, room: memoryview) -> None:
+        self._room.release()
+        self._room, self._left = room, len(room)
 
     def _fail(self, error: Exception) -> None:
         if self._done is not None and not self._done.done():

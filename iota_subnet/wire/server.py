@@ -1,10 +1,12 @@
 """Who hands out blobs: one HTTP server that gives a stored blob to whoever shows a ticket for it.
 
     GET /v1/blobs/{digest}   Authorization: Ticket <text>   (or ?ticket=<text>)   200, 206, 401, 403, 404, 416, 503
+    GET /v1/blobs            Authorization: Ticket <text>, <text> ...             200, 401, 403, 404, 503
     GET /v1/health           200 {"ok": true, "blobs": n, "bytes": n, "active": n}
 
 Refusals are JSON `{"error": reason}`. Ranges follow RFC 9110 section 14 (one range; several are refused, which it
-allows). The ticket is a bearer token, see `tickets`. Existence is told only to holders of a ticket. What strangers can
+allows). Without a digest the blobs of all tickets come one behind the other, whole and in that order, or none of them.
+The ticket is a bearer token, see `tickets`. Existence is told only to holders of a ticket. What strangers can
 hold is bounded: connections, seconds before a request is complete, transfers, seconds a reader may stall.
 """
 
@@ -26,12 +28,24 @@ from iota_subnet.wire.outflow import Outflow, read
 from iota_subnet.wire.signing import Clock, Verifier
 from iota_subnet.wire.stats import ByteCounter
 from iota_subnet.wire.store import BlobStore
-from iota_subnet.wire.tickets import BadTicket, Ticket, check
+from iota_subnet.wire.tickets import MAX_TOGETHER, BadTicket, check, names
 
 #: 18 digits: no size in the world needs more, and int() of a long text is slow.
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+#: Bytes to send: kind of the blob, where it lies, first byte and the one past the last.
+Part = tuple[str, "bytes | BinaryIO", int, int]
+
+
+class Refused(Exception):
+    """A request that is answered with `refusal`."""
+
+    def __init__(self, status: int, reason: str, **headers: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason, self.headers = status, reason, headers
 
 
 class CannotListen(OSError):
@@ -80,6 +94,8 @@ def refusal(status: int, reason: str, **headers: str) -> web.Response:
 async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
+    except Refused as error:
+        return refusal(error.status, error.reason, **error.headers)
     except web.HTTPException as error:
         if error.status < 400:
             raise
@@ -151,6 +167,7 @@ class BlobServer:
         app.add_routes(
             [
                 web.get("/v1/blobs/{digest}", self._get, allow_head=False),
+                web.get("/v1/blobs", self._get_several, allow_head=False),
                 web.get("/v1/health", self._health, allow_head=False),
                 *self._extra_routes,
             ]
@@ -232,81 +249,100 @@ class BlobServer:
     async def _get(self, request: web.Request) -> web.StreamResponse:
         digest = request.match_info["digest"]
         if not is_digest(digest):
-            return refusal(404, "not_a_digest")
-        text = self._ticket_text(request)
-        if text is None:
-            return refusal(401, "ticket_needed", WWW_Authenticate="Ticket")
+            raise Refused(404, "not_a_digest")
+        store, nbytes = self._allowed(digest, self._ticket_text(request))
+        asked = request.headers.get("Range")
         try:
-            ticket = check(text, self.issuer, self._verify, self._clock(), digest, self.auditors)
+            span = (0, nbytes) if asked is None else parse_range(asked, nbytes)
+        except BadRange:
+            raise Refused(416, "bad_range", Content_Range=f"bytes */{nbytes}") from None
+        response = web.StreamResponse(status=200 if asked is None else 206)
+        response.headers["Accept-Ranges"] = "bytes"
+        response.headers["ETag"] = f'"{digest}"'
+        if asked is not None:
+            response.headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{nbytes}"
+        return await self._send(request, response, [(digest, store, *span)])
+
+    async def _get_several(self, request: web.Request) -> web.StreamResponse:
+        texts = [text.strip() for text in self._ticket_text(request).split(",")]
+        if len(texts) > MAX_TOGETHER:
+            raise Refused(403, "too_many")
+        parts: list[tuple[str, BlobStore, int, int]] = []
+        for text in texts:
+            try:
+                digest = names(text)
+            except BadTicket as error:
+                raise Refused(403, error.reason) from None
+            store, nbytes = self._allowed(digest, text)
+            parts.append((digest, store, 0, nbytes))
+        return await self._send(request, web.StreamResponse(), parts)
+
+    def _allowed(self, digest: str, text: str) -> tuple[BlobStore, int]:
+        """Where a blob lies, and its bytes, for who has a ticket."""
+        try:
+            check(text, self.issuer, self._verify, self._clock(), digest, self.auditors)
         except BadTicket as error:
-            return refusal(403, error.reason)
+            raise Refused(403, error.reason) from None
         store = self._store
         if self._archive is not None and not store.has(digest):
             store = self._archive
         nbytes = store.size(digest)
         if nbytes is None:
-            return refusal(404, "missing")
-        if self._active >= self._max_concurrent:
-            return refusal(503, "busy", Retry_After=str(self._retry_after_s))
-        asked = request.headers.get("Range")
-        try:
-            span = (0, nbytes) if asked is None else parse_range(asked, nbytes)
-        except BadRange:
-            return refusal(416, "bad_range", Content_Range=f"bytes */{nbytes}")
-        source = store.open(digest) if store.on_disk else store.get(digest)
-        if source is None:
-            return refusal(404, "missing")
-        self._active += 1
-        try:
-            return await self._stream(request, ticket, source, nbytes, span, partial=asked is not None)
-        finally:
-            self._active -= 1
-            if not isinstance(source, bytes):
-                source.close()
+            raise Refused(404, "missing")
+        return store, nbytes
 
     @staticmethod
-    def _ticket_text(request: web.Request) -> str | None:
+    def _ticket_text(request: web.Request) -> str:
         scheme, _, text = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "ticket":
-            return text.strip()
-        return request.query.get("ticket")
+        found = text.strip() if scheme.lower() == "ticket" else request.query.get("ticket")
+        if found is None:
+            raise Refused(401, "ticket_needed", WWW_Authenticate="Ticket")
+        return found
+
+    async def _send(
+        self, request: web.Request, response: web.StreamResponse, parts: list[tuple[str, BlobStore, int, int]]
+    ) -> web.StreamResponse:
+        """Bytes [start, stop) of one blob after another."""
+        if self._active >= self._max_concurrent:
+            raise Refused(503, "busy", Retry_After=str(self._retry_after_s))
+        opened: list[Part] = []
+        self._active += 1
+        try:
+            for digest, store, start, stop in parts:
+                source = store.open(digest) if store.on_disk else store.get(digest)
+                if source is None:
+                    raise Refused(404, "missing")
+                opened.append((self._label_of(digest), source, start, stop))
+            return await self._stream(request, response, opened)
+        finally:
+            self._active -= 1
+            for _, source, _, _ in opened:
+                if not isinstance(source, bytes):
+                    source.close()
 
     async def _stream(
-        self,
-        request: web.Request,
-        ticket: Ticket,
-        source: bytes | BinaryIO,
-        nbytes: int,
-        span: tuple[int, int],
-        *,
-        partial: bool,
+        self, request: web.Request, response: web.StreamResponse, parts: list[Part]
     ) -> web.StreamResponse:
-        """Send bytes [start, stop) of `source`; cuts the connection when the reader stalls or a file is too short."""
-        start, stop = span
-        response = web.StreamResponse(status=206 if partial else 200)
-        response.headers["Accept-Ranges"] = "bytes"
-        response.headers["ETag"] = f'"{ticket.digest}"'
+        """Send; cuts the connection when the reader stalls or a file is too short."""
         response.headers["X-Content-Type-Options"] = "nosniff"
-        if partial:
-            response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{nbytes}"
         response.content_type = "application/octet-stream"
-        response.content_length = stop - start
+        response.content_length = sum(stop - start for _, _, start, stop in parts)
         await response.prepare(request)
         out = Outflow(request, response, self._stall_s)
-        label = self._label_of(ticket.digest)
-        left = stop - start
         try:
-            while left:
-                at, want = stop - left, min(left, self._chunk_bytes)
-                if isinstance(source, bytes):
-                    chunk = memoryview(source)[at : at + want]
-                else:
-                    chunk = memoryview(await asyncio.to_thread(read, source, at, want))
-                if not chunk:
-                    return self._cut(request, response)
-                await out.send(chunk)
-                left -= len(chunk)
-                self.bytes_out.add(label, len(chunk))
+            for label, source, start, stop in parts:
+                at = start
+                while at < stop:
+                    want = min(stop - at, self._chunk_bytes)
+                    if isinstance(source, bytes):
+                        chunk = memoryview(source)[at : at + want]
+                    else:
+                        chunk = memoryview(await asyncio.to_thread(read, source, at, want))
+                    if not chunk:
+                        return self._cut(request, response)
+                    await out.send(chunk)
+                    at += len(chunk)
+                    self.bytes_out.add(label, len(chunk))
         except (asyncio.TimeoutError, ConnectionError):
             # The reader stalls, or has hung up: its own affair, no traceback of ours.
             return self._cut(request, response)

@@ -93,6 +93,9 @@ class Intake:
         self._source.took(nbytes)
         self._count(nbytes)
 
+    def more(self) -> memoryview:
+        return memoryview(b"")
+
     def spilt(self, nbytes: int) -> None:
         raise self._source.spilt()
 

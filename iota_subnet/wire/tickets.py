@@ -21,6 +21,9 @@ from dataclasses import dataclass
 from iota_subnet.wire.digests import is_digest
 from iota_subnet.wire.signing import MAX_HOTKEY_CHARS, SIGNATURE_BYTES, Signer, Verifier, holds, message, signed
 
+#: Tickets in one request for several blobs. Their text has to fit into one field of a head.
+MAX_TOGETHER = 16
+
 #: Characters. A ticket for a 48-character hotkey has 204.
 MAX_TICKET_CHARS = 256
 
@@ -93,6 +96,14 @@ def check(
         if signer == issuer or not holds(verify, issuer, message(_DOMAIN, body), signature):
             raise BadTicket("bad_signature")
     return Ticket(name.hex(), hotkey, expires_at)
+
+
+def names(text: str) -> str:
+    """Digest of the blob that a ticket speaks of, whoever has made it. Raises BadTicket."""
+    if len(text) > MAX_TICKET_CHARS:
+        raise BadTicket("too_long")
+    name: bytes = _HEAD.unpack_from(_decode(text))[1]
+    return name.hex()
 
 
 def _decode(text: str) -> bytes:
