@@ -1,11 +1,14 @@
 """What work earns and what cheating earns, on a whole swarm with real tensors and the real core, in virtual time.
 
+    python benchmarks/credit.py --table RUNS.jsonl --seeds 20 --batches 24
     python benchmarks/credit.py --json [--cheats] [--honest] [--collusion] [--cost] [--shapley] [--seeds 5] [--jobs 2]
 
 Without a section all are run. `--cheats`: for each known kind a quarter of every stage in which it can act, against the
 same seeds without cheats and without defences (no audits, no CLASP, no clipping or trimming). `--honest`: pay per FLOP
 over stages, speeds, threads and precisions. `--collusion`: five of twelve are of one kind. `--cost`: what audits cost
 and how soon they find, by the share that is audited. `--shapley`: CLASP's credit against exact leave-one-out values.
+`--table`: every kind on every seed, one run at a time, appended to a file from which an interrupted run goes on; prints
+the table of docs/credit.md.
 
 Prints JSON: {"rows": [{"name", "value", "unit", "peer", "peer_value", "ratio", "n", "min", "max"}]}; a value is the
 median over runs. Kinds are those of `tests/adversaries.py`; where that is missing, three small ones of the tests.
@@ -24,6 +27,7 @@ from typing import Any
 from credit.cheats import cheats, collusion
 from credit.cost import cost, plot
 from credit.honest import honest
+from credit.seeds import fill, markdown
 from credit.shapley import shapley
 
 SECTIONS = ("cheats", "honest", "collusion", "cost", "shapley")
@@ -43,7 +47,11 @@ def main() -> int:
     )
     parser.add_argument("--svg", type=Path, help="with --cost: write the chance to be found over epochs to this file")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="many seeds, kept in FILE; prints a table only")
     options = parser.parse_args()
+    if options.table:
+        print(markdown(fill(options.table, options)))
+        return 0
     wanted = [section for section in SECTIONS if getattr(options, section)] or list(SECTIONS)
     rows: list[dict[str, Any]] = []
     for section in wanted:

@@ -277,10 +277,14 @@ class Receipt(FromMiner, frozen=True):
 
 
 class Failure(FromMiner, frozen=True):
-    """A lease that could not be done; `digest` names the input to blame when `kind` is input."""
+    """A lease that could not be done; `digest` names the input to blame unless `kind` is work.
+
+    `kind` input: it could not be had, or the pass blew up on it; bytes: it does not decode. Who says so keeps the
+    bytes: an audit looks whether it is true.
+    """
 
     lease: int
-    kind: Literal["input", "work"]
+    kind: Literal["input", "bytes", "work"]
     digest: str
     reason: str
 

@@ -159,8 +159,8 @@ class SwarmSpec:
     With `overlap` miners go on with microbatches of the next epoch while an epoch's merge is under way, and carry over
     to the new state what they learnt meanwhile; only the last epoch ends with its last microbatch.
 
-    Of the shards about which twins agree the validator recomputes the share `audit_shards`, drawn after the fact; all
-    of a stage that only two replicas merge, unless it is 0. Of the replicas' epochs it computes the share
+    Of the shards about which twins agree the validator recomputes the share `audit_shards`, drawn after the fact; at
+    least 2 / n of a stage that n replicas merge, unless it is 0. Of the replicas' epochs it computes the share
     `audit_miners` again, of the others pass number d with a chance of `audit_passes` / d and all before it, and gives
     up what was not answered after `audit_s`. The duties of a merge earn `merge_share` of what its epoch's passes earn.
     """

@@ -12,7 +12,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 from msgspec.structs import replace
@@ -519,11 +519,12 @@ class ReceiptSpam(Cheat):
 
 
 class Slanderer(Sends):
-    """In the place of every EVERY-th receipt says that what a peer made for it was bad. Wants peers to be banned: more
-    of them tell the same tale, and what they are paid for is left to it.
+    """In the place of every EVERY-th receipt says that what a peer made for it does not decode. Wants peers to be
+    banned: more of them tell the same tale, and what they are paid for is left to it.
     """
 
     EVERY = 4
+    SAYS: tuple[Literal["input", "bytes"], str] = ("bytes", "values are not finite")
     _done = 0
 
     def __init__(self, me: Me = NOBODY) -> None:
@@ -541,7 +542,14 @@ class Slanderer(Sends):
         self._done += bool(blamed)
         if not blamed or self._done % self.EVERY:
             return (receipt,)
-        return (Failure(receipt.lease, "input", blamed, "values are not finite"),)
+        kind, reason = self.SAYS
+        return (Failure(receipt.lease, kind, blamed, reason),)
+
+
+class Grumbler(Slanderer):
+    """The same, but says that it could not fetch what the peer made: nobody can tell that from a bad line."""
+
+    SAYS = ("input", "404")
 
 
 class TranscriptForger(Noise):
@@ -701,6 +709,7 @@ KINDS: dict[str, type[Conduct]] = {
     "evidence_withholder": EvidenceWithholder,
     "receipt_spam": ReceiptSpam,
     "slanderer": Slanderer,
+    "grumbler": Grumbler,
     "transcript_forger": TranscriptForger,
     "transcript_omitter": TranscriptOmitter,
     "pair_colluder": PairColluder,

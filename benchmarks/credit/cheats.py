@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from credit.common import Row, Seat, Task, blamed, caught, earnings, kinds, play_all, row, spec_of, swarm, where
+from credit.common import SHARED, Row, Seat, Task, blamed, caught, earnings, kinds, play_all, row, spec_of, swarm, where
 from iota_subnet.rehearsal.plan import UNDEFENDED
 from iota_subnet.rehearsal.result import Result
 
@@ -64,7 +64,7 @@ def _ring(name: str) -> tuple[Seat, ...]:
     seats = list(swarm())
     order = [number for number in range(len(seats)) if seats[number].stage in where(name)]
     for number in order[: min(5, 3 * len(where(name)))]:
-        seats[number] = Seat(seats[number].stage, name)
+        seats[number] = Seat(seats[number].stage, name, machine=0 if name in SHARED else None)
     return tuple(seats)
 
 

@@ -30,12 +30,19 @@ STAGES, REPLICAS = 3, 4
 #: Kinds that cheat in some stages only; -1 is the tail.
 PLACES: dict[str, tuple[int, ...]] = {
     "copy_cat": (1,),
+    "pair_colluder": (1,),
     "wrong_data": (0,),
     "forged_low": (-1,),
     "forged_high": (-1,),
     "FreeRider": (0, 1),
     "ForgedLoss": (-1,),
 }
+
+#: Kinds that are nothing alone: so many in a stage.
+RINGS = {"pair_colluder": 2}
+
+#: Kinds whose members share one machine.
+SHARED = ("sybils",)
 
 Row = dict[str, Any]
 
@@ -49,6 +56,7 @@ class Seat:
     speed: float = 1.0
     threads: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"
+    machine: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +91,15 @@ def where(name: str) -> list[int]:
 
 
 def swarm(name: str = "", cheats: int = 1) -> tuple[Seat, ...]:
-    """3 stages of 4; the first `cheats` of each stage in which the kind can act are of it."""
-    stages = where(name) if name else []
-    return tuple(
-        Seat(number % STAGES, name if number % STAGES in stages and number // STAGES < cheats else "")
-        for number in range(STAGES * REPLICAS)
-    )
+    """3 stages of 4; the first `cheats` of each stage in which the kind can act are of it, more where it needs a friend
+    in the stage."""
+    stages, cheats = where(name) if name else [], max(cheats, RINGS.get(name, 1))
+    seats = []
+    for number in range(STAGES * REPLICAS):
+        stage = number % STAGES
+        kind = name if stage in stages and number // STAGES < cheats else ""
+        seats.append(Seat(stage, kind, machine=0 if kind in SHARED else None))
+    return tuple(seats)
 
 
 def spec_of(epochs: int, batches: int, audit_miners: float | None = None, stages: int = STAGES) -> RunSpec:
@@ -102,7 +113,14 @@ def play(task: Task) -> tuple[Task, Result | str]:
     """One run, in a worker: its result, or why there is none."""
     known = kinds()
     members = [
-        Member(seat.stage, seat.speed, known[seat.kind] if seat.kind else Conduct, seat.threads, seat.precision)
+        Member(
+            seat.stage,
+            seat.speed,
+            known[seat.kind] if seat.kind else Conduct,
+            seat.threads,
+            seat.precision,
+            seat.machine,
+        )
         for seat in task.seats
     ]
     try:
@@ -151,17 +169,26 @@ def row(name: str, unit: str, values: Iterable[float], peer: str = "", peers: It
 
 
 def earnings(task: Task, result: Result) -> list[float]:
-    """What each cheat has earned, as a share of the median of the honest ones that began in its stage."""
+    """What each cheat has earned, as a share of the median of the honest ones that began in its stage. Those of one
+    machine are one: all of them together, against the median of all honest ones, each of which has a machine."""
     honest: dict[int, list[float]] = {}
+    shared: dict[int, float] = {}
     for number, seat in enumerate(task.seats):
         if not seat.kind:
             honest.setdefault(seat.stage, []).append(result.of(number).weight)
     found = []
     for number, seat in enumerate(task.seats):
-        if seat.kind:
-            usual = median(honest[seat.stage])
-            found.append(result.of(number).weight / usual if usual else float("inf"))
-    return found
+        if seat.kind and seat.machine is not None:
+            shared[seat.machine] = shared.get(seat.machine, 0.0) + result.of(number).weight
+        elif seat.kind:
+            found.append(_against(result.of(number).weight, honest[seat.stage]))
+    everybody = [weight for weights in honest.values() for weight in weights]
+    return [*found, *(_against(weight, everybody) for weight in shared.values())]
+
+
+def _against(weight: float, peers: list[float]) -> float:
+    usual = median(peers)
+    return weight / usual if usual else float("inf")
 
 
 def blamed(task: Task, result: Result, faults_only: bool = False) -> list[bool]:

@@ -1,11 +1,16 @@
-"""What audits cost and how soon they find: against the share of epochs that is audited."""
+"""What audits cost and how soon they find: against the share of epochs that is audited in full.
+
+Audits of first passes are off here: with them this cheat is named in its first epoch, whatever the share.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from credit.common import Row, Task, kinds, play_all, row, spec_of, swarm
 from iota_subnet.rehearsal.result import Result
+from iota_subnet.spec import RunSpec
 
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.5)
 
@@ -20,7 +25,7 @@ def cost(options: Any) -> tuple[list[Row], dict[float, list[float]]]:
     """Rows, and for each share of audits the measured chance to be named within 1, 2, ... epochs."""
     name = next((name for name in PREFERRED if name in kinds()), next(iter(kinds())))
     tasks = [
-        Task((share,), seed, spec_of(options.epochs, BATCHES, share), swarm(name))
+        Task((share,), seed, _full_only(spec_of(options.epochs, BATCHES, share)), swarm(name))
         for share in SHARES
         for seed in range(options.seeds)
     ]
@@ -45,6 +50,10 @@ def cost(options: Any) -> tuple[list[Row], dict[float, list[float]]]:
             # How many cheats that share is of.
             rows[-1]["n"] = len(_named(runs))
     return rows, curves
+
+
+def _full_only(spec: RunSpec) -> RunSpec:
+    return replace(spec, swarm=replace(spec.swarm, audit_passes=0.0))
 
 
 def _named(runs: list[tuple[Task, Result]]) -> list[int | None]:
@@ -94,7 +103,6 @@ def plot(curves: dict[float, list[float]]) -> str:
             parts.append(f'<circle class="dot" cx="{x(epoch):.1f}" cy="{y(chance):.1f}" r="4"/>')
         last = 1 - (1 - share) ** epochs
         parts.append(f'<text x="{width - right + 8}" y="{y(last) + 4:.1f}">{100 * share:g} %</text>')
-    parts.append(
-        f'<text x="{width - 8}" y="{height - 10}" text-anchor="end">dashed: 1 - (1 - p)^k; dots: measured</text>'
-    )
+    note = "dashed: 1 - (1 - p)^k, by draws alone; dots: measured, with what one verdict leads to"
+    parts.append(f'<text x="{width - 8}" y="{height - 10}" text-anchor="end">{note}</text>')
     return "\n".join([*parts, "</svg>", ""])

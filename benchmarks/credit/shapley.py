@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from statistics import mean, median
 from typing import Any
@@ -84,6 +85,8 @@ def one(seed: int, epochs: int, batches: int) -> tuple[int, float, list[float], 
     """Seed, rank correlation over the run, epoch by epoch, and the correlation of values over the run."""
     members = [Member(number % STAGES, conduct=noisy(NOISE[number // STAGES])) for number in range(STAGES * len(NOISE))]
     spec = spec_of(epochs, batches, 0.0, STAGES)
+    # An audit would find who adds noise, and nobody would be left to give credit to.
+    spec = replace(spec, swarm=replace(spec.swarm, audit_passes=0.0))
     exact: list[dict[str, float]] = []
 
     def look(world: Rehearsal) -> None:

@@ -154,8 +154,9 @@ class RecomputeShard(Action):
     base: Manifest
 
 
-#: A lease by the books: number, op, microbatch, what it reads, what its receipt said, and whether that came in time.
-LeaseEntry = tuple[int, Op, int, tuple[BlobRef, ...], BlobRef | None, tuple[float, ...], bool]
+#: A lease by the books: number, op, microbatch, what it reads, what its receipt said, whether that came in time, and
+#: the digest of the input that was called unfit ("" if none was).
+LeaseEntry = tuple[int, Op, int, tuple[BlobRef, ...], BlobRef | None, tuple[float, ...], bool, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,9 @@ only after the miner has committed to its pseudo-gradient and to the transcript 
 what the miner was given and what its receipts said while the epoch trained; whether that is what an honest replica
 computes is for the auditor to say (`train/replay.py`), in its own time: nobody waits for it.
 
+A false pass leads to others: all who had a hand in the same microbatch are audited in full, once, for that epoch. Who
+lets a friend skip work has skipped its own there, and will be honest from now on.
+
 A failed audit is a fault: the window pays nothing and the seat is lost. Who does not show what it must keep is not paid
 for that epoch, because a machine may crash; the second time it is a fault. An auditor that could not look says nothing.
 """
@@ -14,7 +17,7 @@ from __future__ import annotations
 from iota_subnet.core import scoring
 from iota_subnet.core.actions import Action, AuditMiner, PublishScores
 from iota_subnet.core.draw import digest
-from iota_subnet.core.events import LeaseFinished, MinerAudited
+from iota_subnet.core.events import LeaseFailed, LeaseFinished, MinerAudited
 from iota_subnet.core.state import Fault, Lease, Miner, Open, Phase, RunState, Verdict, Watch, Watched
 
 #: To look up an enumeration's member costs as much as two calls.
@@ -50,16 +53,18 @@ def draws(state: RunState, hotkey: str, epoch: int) -> tuple[tuple[str, int], ..
 
 
 def begin(state: RunState, miner: Miner, epoch: int) -> None:
-    """A replica has installed the state of `epoch`: from here on its passes are determined."""
+    """A replica has installed the state of `epoch`: from here on its passes are determined. Books are kept of all,
+    because a verdict on another may lead to anybody."""
     base, before = state.manifests[miner.stage], state.watched.pop(miner.hotkey, None)
     if before is not None and (before.boot, before.base) == (miner.boot, base):
         # It had lost its seat and has it again: the process and what it holds are the same, its transcript goes on.
         state.watched[miner.hotkey] = before
         return
-    by = draws(state, miner.hotkey, epoch)
+    swarm = state.spec.swarm
     # What a replica carries over depends on more than the manifest: with overlap there is nothing to compute again.
-    if state.spec.swarm.overlap or not by:
+    if swarm.overlap or not (swarm.audit_miners or swarm.audit_passes):
         return
+    by = draws(state, miner.hotkey, epoch)
     steps = [*state.steps.values(), miner.inner_step]
     watch = Watch(miner.stage, epoch, miner.boot, by, base, state.next_lease, min(steps), max(steps) + SLACK)
     for number in miner.leases:
@@ -91,28 +96,34 @@ def finished(state: RunState, watch: Watch, event: LeaseFinished) -> None:
         known.output, known.losses, known.done = event.output, event.losses, True
 
 
+def refused(state: RunState, event: LeaseFailed) -> None:
+    """It says that bytes which it has read are unfit; whether they are, its next audit will see."""
+    watch = state.watched.get(event.hotkey)
+    known = watch.leases.get(event.lease) if watch is not None else None
+    if known is not None and state.phase is Phase.TRAIN:
+        known.blamed = event.digest
+
+
 def open_all(state: RunState) -> list[Action]:
     """REDUCE opens: everybody has committed. Let those who were drawn be looked at."""
     actions: list[Action] = []
-    watched, state.watched = state.watched, {}
+    watched, state.watched, state.shown = state.watched, {}, {}
     for hotkey, watch in watched.items():
-        if watch.epoch != state.epoch or not any(lease.done for lease in watch.leases.values()):
+        merge = state.merges[watch.stage]
+        worked = watch.epoch == state.epoch and any(lease.done for lease in watch.leases.values())
+        if not worked or hotkey not in merge.commits or hotkey not in merge.transcripts:
             continue
+        watch.transcript, watch.shards = merge.transcripts[hotkey], merge.commits[hotkey][1]
+        state.shown[hotkey] = watch
         for auditor, depth in watch.by:
-            order = _order(state, hotkey, watch, auditor, depth)
-            if order is not None:
-                state.open_audits[hotkey, watch.epoch, auditor] = Open(state.now, order)
-                state.reports[-1].audits += auditor == state.auditor
-                actions.append(order)
+            actions.append(_ask(state, hotkey, watch, auditor, depth))
     return actions
 
 
-def _order(state: RunState, hotkey: str, watch: Watch, auditor: str, depth: int) -> AuditMiner | None:
-    """What is to be looked at; None for who has not committed, or not said what it did."""
-    merge = state.merges[watch.stage]
-    if hotkey not in merge.commits or hotkey not in merge.transcripts:
-        return None
-    return AuditMiner(
+def _ask(state: RunState, hotkey: str, watch: Watch, auditor: str, depth: int) -> Action:
+    """Have one miner's epoch computed again, all of it if `depth` is 0."""
+    assert watch.transcript is not None
+    order = AuditMiner(
         hotkey=hotkey,
         stage=watch.stage,
         epoch=watch.epoch,
@@ -122,12 +133,43 @@ def _order(state: RunState, hotkey: str, watch: Watch, auditor: str, depth: int)
         first_lease=watch.first_lease,
         steps=(watch.lowest, watch.highest),
         leases=tuple(
-            (number, lease.op, lease.batch, lease.inputs, lease.output, lease.losses, lease.done)
+            (number, lease.op, lease.batch, lease.inputs, lease.output, lease.losses, lease.done, lease.blamed)
             for number, lease in watch.leases.items()
         ),
-        transcript=merge.transcripts[hotkey],
-        shards=merge.commits[hotkey][1],
+        transcript=watch.transcript,
+        shards=watch.shards,
     )
+    state.open_audits[hotkey, watch.epoch, auditor] = Open(state.now, order)
+    if not depth:
+        watch.whole.append(auditor)
+    for report in state.reports:
+        report.audits += report.epoch == watch.epoch and auditor == state.auditor
+    return order
+
+
+def _follow(state: RunState, event: MinerAudited) -> list[Action]:
+    """Whom a verdict leads to: all with a hand in the microbatches of the false passes. An audit that is under way is
+    waited for; who did not show its evidence there is not asked again."""
+    found: list[str] = []
+    if event.verdict == "failed" and event.batches:
+        for hotkey, watch in state.shown.items():
+            if watch.epoch == event.epoch and hotkey != event.hotkey and _had_a_hand(watch, event.batches):
+                watch.doubted.append(event.auditor)
+                found.append(hotkey)
+    elif event.verdict in ("sound", "void"):
+        found.append(event.hotkey)
+    actions: list[Action] = []
+    for hotkey in found:
+        shown = state.shown.get(hotkey)
+        if shown is None or shown.epoch != event.epoch or event.auditor not in shown.doubted:
+            continue
+        if event.auditor not in shown.whole and (hotkey, event.epoch, event.auditor) not in state.open_audits:
+            actions.append(_ask(state, hotkey, shown, event.auditor, 0))
+    return actions
+
+
+def _had_a_hand(watch: Watch, batches: tuple[int, ...]) -> bool:
+    return any(lease.batch in batches and lease.done for lease in watch.leases.values())
 
 
 def resend(state: RunState) -> list[Action]:
@@ -149,8 +191,11 @@ def expire(state: RunState) -> None:
 def concluded(state: RunState, event: MinerAudited) -> list[Action]:
     """A word on one miner's epoch. Who keeps its seat is for the orchestrator to say; what somebody has earned is for
     each validator to say, by its own word alone."""
-    if state.open_audits.pop((event.hotkey, event.epoch, event.auditor), None) is None or event.verdict == "void":
+    if state.open_audits.pop((event.hotkey, event.epoch, event.auditor), None) is None:
         return []
+    actions = _follow(state, event)
+    if event.verdict == "void":
+        return actions
     verdicts = state.verdicts.setdefault(event.hotkey, [])
     verdicts.append(
         Verdict(state.now, event.epoch, event.verdict, event.reason, event.passes, event.losses, event.auditor)
@@ -165,7 +210,7 @@ def concluded(state: RunState, event: MinerAudited) -> list[Action]:
     if fault and not event.auditor and event.hotkey in state.miners:
         state.expelled[event.hotkey] = f"an audit of epoch {event.epoch} failed: {fault}"
     if event.auditor != state.auditor or event.verdict == "sound":
-        return []
+        return actions
     for report in state.reports:
         report.audits_failed += report.epoch == event.epoch
     for part in state.parts.get(event.hotkey, []):
@@ -175,6 +220,6 @@ def concluded(state: RunState, event: MinerAudited) -> list[Action]:
         state.faults.append(Fault(state.now, event.epoch, event.hotkey, f"audit: {fault}"))
     scored = next((report for report in reversed(state.reports) if report.scores), None)
     if scored is None:
-        return []
+        return actions
     scored.scores = scoring.scores(state)
-    return [PublishScores(scored.epoch, tuple(scored.scores.items()))]
+    return [*actions, PublishScores(scored.epoch, tuple(scored.scores.items()))]

@@ -146,11 +146,12 @@ class LeaseFinished(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseFailed(Event):
-    """`kind` input: bytes with `digest` could not be had or were wrong; work: the miner's own failure."""
+    """`kind` input: bytes with `digest` could not be had, or did not do; bytes: they were had, and do not decode, which
+    anybody can check; work: the miner's own failure."""
 
     hotkey: str
     lease: int
-    kind: Literal["input", "work"]
+    kind: Literal["input", "bytes", "work"]
     digest: str
     reason: str
 
@@ -217,7 +218,8 @@ class MinerAudited(Event):
     where. withheld: it did not show what it has to keep. void: the auditor could not look, which says nothing of it.
 
     `losses` is how many of its loss reports were found true. `auditor` is the hotkey of a validator that follows the
-    orchestrator's ledger and has looked for itself; "" is the orchestrator.
+    orchestrator's ledger and has looked for itself; "" is the orchestrator. `batches` are microbatches of passes that
+    were found false.
     """
 
     hotkey: str
@@ -229,6 +231,7 @@ class MinerAudited(Event):
     losses: int = 0
     seconds: float = 0.0
     auditor: str = ""
+    batches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ do, and that is counted.
 
 from __future__ import annotations
 
-from iota_subnet.core import flow, trust
+from iota_subnet.core import audits, flow, trust
 from iota_subnet.core.actions import Action, Op, Refuse, WithdrawLease
 from iota_subnet.core.deadlines import Due
 from iota_subnet.core.events import LeaseFailed
@@ -22,7 +22,7 @@ MAX_EXPIRED = 1024
 
 
 def failed(state: RunState, event: LeaseFailed) -> list[Action]:
-    """A miner could not do a lease. If an input was missing or wrong, the step that made it comes back."""
+    """A miner could not do a lease. If two of its readers could not use an input, the step that made it comes back."""
     lease = state.leases.get(event.lease)
     if lease is None or lease.hotkey != event.hotkey:
         late = state.expired.get(event.lease)
@@ -31,32 +31,46 @@ def failed(state: RunState, event: LeaseFailed) -> list[Action]:
             return []
         return [Refuse(event.hotkey, f"failure of lease {event.lease}", "it is not a lease of yours that is open")]
     batch = state.batches[lease.batch]
-    if event.kind == "input" and event.digest in [blob.digest for blob in batch.inputs(lease.op, lease.stage)]:
-        return lapse(state, lease) + _unmake(state, batch, lease, event.digest)
+    if event.kind != "work" and event.digest in [blob.digest for blob in batch.inputs(lease.op, lease.stage)]:
+        if event.kind == "bytes":
+            audits.refused(state, event)
+        return lapse(state, lease) + _doubt(state, batch, lease, event.digest)
     strike(state, event.hotkey)
     return lapse(state, lease)
 
 
-def _unmake(state: RunState, batch: Microbatch, lease: Lease, digest: str) -> list[Action]:
-    """An input of `lease` cannot be had: let it be made again, by another replica where there is one."""
+def _doubt(state: RunState, batch: Microbatch, lease: Lease, digest: str) -> list[Action]:
+    """A reader could not use an input. One reader's word undoes nobody's work: where there is another one it is asked
+    first, and if that one can use what was made, all that the first has lost is its own lease."""
     if batch.id not in state.batches:
         return []
-    sources: list[tuple[list[Output | None], int, Op]] = []
-    if lease.stage > 0:
-        sources.append((batch.forward, lease.stage - 1, "forward"))
-    if lease.op == "backward":
-        tail = lease.stage + 1 == len(batch.gradient) - 1
-        sources.append((batch.gradient, lease.stage + 1, "loss" if tail else "backward"))
-    for outputs, stage, op in sources:
-        output = outputs[stage]
-        if output is not None and output.blob is not None and output.blob.digest == digest:
-            trust.complain(state, lease.hotkey, output.hotkey)
-            _drop_output(state, batch, outputs, stage)
-            _tried(batch, op, stage, output.hotkey)
     if batch.tokens is not None and batch.tokens.digest == digest:
         batch.tokens = None
         return [flow.ask(state, batch)]
+    alone = all(blob != digest or reader == lease.hotkey for blob, reader in batch.doubts)
+    another = len(batch.tried.get((lease.op, lease.stage), ())) < state.index.stages[lease.stage].ready
+    batch.doubts = (*batch.doubts, (digest, lease.hotkey))
+    for outputs, stage, op in _sources(batch, lease):
+        output = outputs[stage]
+        if output is None or output.blob is None or output.blob.digest != digest:
+            continue
+        trust.complain(state, lease.hotkey, output.hotkey)
+        if not (alone and another):
+            # Let it be made again, by another replica where there is one.
+            _drop_output(state, batch, outputs, stage)
+            _tried(batch, op, stage, output.hotkey)
     return []
+
+
+def _sources(batch: Microbatch, lease: Lease) -> list[tuple[list[Output | None], int, Op]]:
+    """The steps that made the inputs of a lease."""
+    found: list[tuple[list[Output | None], int, Op]] = []
+    if lease.stage > 0:
+        found.append((batch.forward, lease.stage - 1, "forward"))
+    if lease.op == "backward":
+        tail = lease.stage + 1 == len(batch.gradient) - 1
+        found.append((batch.gradient, lease.stage + 1, "loss" if tail else "backward"))
+    return found
 
 
 def _drop_output(state: RunState, batch: Microbatch, outputs: list[Output | None], stage: int) -> None:

@@ -15,6 +15,9 @@ from iota_subnet.core.state import AUDIT, Fault, Phase, RunState, Shard, StageMe
 #: So often the validator tries again when it can get no contribution at all; then the shard stays as it was.
 EMPTY_HANDED = 3
 
+#: So many times a stage's bytes may be fetched to check shards by chance, where `audit_shards` asks for less.
+STAGES_WORTH = 2.0
+
 #: Lines in an epoch's report about contributions that could not be had or used.
 MAX_MISSED = 32
 
@@ -44,14 +47,17 @@ def ask(state: RunState, merge: StageMerge, shard: Shard, reason: str) -> list[A
 
 
 def checked_share(state: RunState, merge: StageMerge) -> float:
-    """The share of a stage's agreed shards that is recomputed: all of them where two replicas make the whole stage, for
-    no third would contradict them; none where `audit_shards` is 0."""
-    share = state.spec.swarm.audit_shards
-    return 1.0 if share and len(merge.commits) == 2 else share
+    """The share of a stage's agreed shards that is recomputed, none where `audit_shards` is 0.
+
+    With n replicas a share p costs the validator n p stages of traffic. Small stages are looked at more, up to two
+    stages' worth: all shards of two replicas, whom no third would contradict; half of those of four.
+    """
+    share, replicas = state.spec.swarm.audit_shards, len(merge.commits)
+    return max(share, min(1.0, STAGES_WORTH / replicas)) if share and replicas > 1 else share
 
 
 def by_chance(state: RunState, merge: StageMerge, shard: Shard) -> list[Action]:
-    """Twins agree: one shard in `1 / audit_shards` is recomputed all the same.
+    """Twins agree: some shards are recomputed all the same, see `checked_share`.
 
     Which one cannot be known before the results are in: the draw depends on the run's secret, not on the epoch's salt.
     Two colluding twins that lie on the one shard they share are caught with this probability per epoch, and always

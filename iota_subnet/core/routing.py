@@ -122,6 +122,7 @@ def finished(state: RunState, event: LeaseFinished) -> list[Action]:
     """A receipt: close the lease, or credit late work that is still needed."""
     lease = state.leases.get(event.lease) or state.expired.get(event.lease)
     if lease is None or lease.hotkey != event.hotkey:
+        receipts.foreign(state, event)
         return [Refuse(event.hotkey, f"receipt for lease {event.lease}", "it is not a lease of yours that is open")]
     problem = receipts.problem(state, lease, event)
     if problem:

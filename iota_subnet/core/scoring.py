@@ -51,7 +51,7 @@ def close_epoch(state: RunState) -> None:
         hotkey: kept for hotkey, parts in state.parts.items() if (kept := [part for part in parts if part.at > oldest])
     }
     state.faults = [fault for fault in state.faults if fault.at > oldest]
-    state.volume, state.samples = {}, []
+    state.volume, state.samples, state.claims = {}, [], {}
     report.scores = scores(state)
     for old in state.reports[-DETAILED - 1 : -DETAILED]:
         old.effects, old.scores = {}, {}

@@ -86,7 +86,7 @@ class Microbatch:
 
     `path` is who led to the loss, kept because an activation may be made anew after it; `propensity` how likely each
     of them was to be drawn, `chances` that of whoever made what is there now, by stage.
-    `hands` is whoever held a lease, once for each.
+    `hands` is whoever held a lease, once for each; `doubts` are blobs, each with the one reader that could not use it.
     """
 
     id: int
@@ -107,6 +107,7 @@ class Microbatch:
     tried: dict[tuple[Op, int], list[str]] = field(default_factory=dict)
     chances: list[float] = field(default_factory=list)
     propensity: tuple[float, ...] = ()
+    doubts: tuple[tuple[str, str], ...] = ()
 
     def next_step(self, done: int = 0) -> tuple[Op, int] | None:
         """The one thing to do next, derived from what is there: clear an output and its maker's step comes back.
@@ -243,7 +244,8 @@ class Part:
 
 @dataclass(slots=True)
 class Watched:
-    """A lease of a miner that will be audited: what it reads, and what its receipt said while the epoch trained."""
+    """A lease in the books: what it reads, and what its receipt said while the epoch trained; `blamed` is the input
+    that its miner has called unfit."""
 
     op: Op
     batch: int
@@ -251,12 +253,15 @@ class Watched:
     output: BlobRef | None = None
     losses: tuple[float, ...] = ()
     done: bool = False
+    blamed: str = ""
 
 
 @dataclass(slots=True)
 class Watch:
-    """The books of one such miner, from the moment when its process `boot` installed `base`; `by` says for which
-    auditors they are kept, and how many passes each will look at. See `audits`."""
+    """The books of one miner's epoch, from the moment when its process `boot` installed `base`. `by` are the auditors
+    that were drawn, and how many passes each will look at. `transcript` and `shards` are what it committed to; of the
+    auditors in `doubted` a verdict on another has led to it, those in `whole` were asked for all of it. See `audits`.
+    """
 
     stage: int
     epoch: int
@@ -267,6 +272,10 @@ class Watch:
     lowest: int
     highest: int
     leases: dict[int, Watched] = field(default_factory=dict)
+    transcript: BlobRef | None = None
+    shards: tuple[BlobRef, ...] = ()
+    doubted: list[str] = field(default_factory=list)
+    whole: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,8 +363,9 @@ class RunState:
     epoch and shard; `agreement` is how often two hotkeys agreed and differed, and when last. `early` counts
     microbatches that retired in INSTALL. `age` is how long a microbatch takes from its opening to its retirement.
 
-    `watched` are the books of those who will be audited, `open_audits` what is owed by hotkey, epoch and auditor,
-    `verdicts` what was found; `unseen` is volume of this epoch that an earlier process has earned. `evidence` is what
+    `watched` are the books of this epoch, `shown` those of the last one whose owners have committed. `open_audits` is
+    what is owed by hotkey, epoch and auditor, `verdicts` what was found; `claims` counts receipts of this epoch for
+    others' leases. `unseen` is volume of this epoch that an earlier process has earned. `evidence` is what
     CLASP has against somebody, from epoch to epoch. `convicted` and `expelled` lose their seats with the next tick. A
     validator that follows the orchestrator's ledger is the `auditor` of its own scores, and draws by its own
     `audit_secret`.
@@ -402,6 +412,8 @@ class RunState:
     auditor: str = ""
     audit_secret: str = ""
     watched: dict[str, Watch] = field(default_factory=dict)
+    shown: dict[str, Watch] = field(default_factory=dict)
+    claims: dict[str, int] = field(default_factory=dict)
     open_audits: dict[tuple[str, int, str], Open] = field(default_factory=dict)
     evidence: dict[str, Evidence] = field(default_factory=dict)
     verdicts: dict[str, list[Verdict]] = field(default_factory=dict)

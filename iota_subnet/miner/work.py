@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from loguru import logger
 
@@ -20,7 +20,7 @@ from iota_subnet.miner.evidence import Evidence
 from iota_subnet.miner.outbox import Outbox
 from iota_subnet.spec import BlobRef
 from iota_subnet.tasks import cancel
-from iota_subnet.train import codec
+from iota_subnet.train import codec, inputs
 from iota_subnet.train.transcript import Pass
 from iota_subnet.wire.blobs import BlobFetcher, FetchFailed
 
@@ -107,18 +107,21 @@ class Worker:
         if wait_s:
             await asyncio.sleep(wait_s)
         try:
-            inputs = await asyncio.gather(*(self._fetch(blob) for blob in lease.inputs))
+            read = await asyncio.gather(*(self._fetch(blob) for blob in lease.inputs))
         except FetchFailed as error:
             logger.warning("lease {}: {}", lease.lease, error)
             self._send(Failure(lease.lease, "input", error.digest, error.reason[:200]))
             return
         try:
-            receipt = await self._compute(lease, inputs)
+            receipt = await self._compute(lease, read)
         except ValueError as error:
             # A payload that does not decode, or makes the pass blow up.
-            blamed, _ = await self._engine.call(lambda runner: culprit(runner, lease, inputs))
+            (place, kind), _ = await self._engine.call(lambda runner: culprit(runner, lease, read))
+            blamed = lease.inputs[place].digest
             logger.warning("lease {}: {}", lease.lease, error)
-            self._send(Failure(lease.lease, "input", lease.inputs[blamed].digest, str(error)[:200]))
+            if self._evidence is not None and kind == "bytes":
+                self._evidence.keep(lease.epoch, [(blamed, read[place])])
+            self._send(Failure(lease.lease, kind, blamed, str(error)[:200]))
             return
         except Exception as error:
             logger.opt(exception=error).error("lease {} failed", lease.lease)
@@ -130,20 +133,20 @@ class Worker:
         self.done += 1
         self._answer(receipt)
 
-    async def _compute(self, lease: Lease, inputs: list[bytes]) -> Receipt:
-        (done, output, epoch), seconds = await self._engine.call(lambda runner: self._pass(runner, lease, inputs))
+    async def _compute(self, lease: Lease, data: list[bytes]) -> Receipt:
+        (done, output, epoch), seconds = await self._engine.call(lambda runner: self._pass(runner, lease, data))
         made = None
         if output:
             made = self._outbox.put(("batch", lease.batch), output, done.output)
             self._epochs[lease.batch] = lease.epoch
         if self._evidence is not None:
-            read = [(blob.digest, data) for blob, data in zip(lease.inputs, inputs, strict=True)]
+            read = [(blob.digest, data) for blob, data in zip(lease.inputs, data, strict=True)]
             self._evidence.keep(epoch, [*read, *([(done.output, output)] if output else [])])
         return Receipt(lease.lease, made, done.losses, seconds, done.step)
 
-    def _pass(self, runner: StageRunner, lease: Lease, inputs: list[bytes]) -> tuple[Pass, bytes, int]:
+    def _pass(self, runner: StageRunner, lease: Lease, data: list[bytes]) -> tuple[Pass, bytes, int]:
         """One pass, noted before the next can begin: what is signed later is in the order of computing."""
-        output, losses, step = perform(self._conduct, runner, lease, inputs)
+        output, losses, step = perform(self._conduct, runner, lease, data)
         read = tuple(blob.digest for blob in lease.inputs)
         made = codec.digest(output) if output else ""
         done = Pass(lease.lease, lease.op, lease.batch, read, made, tuple(losses), step)
@@ -161,19 +164,13 @@ def identity(lease: Lease) -> Identity:
     return lease.lease, lease.op, lease.batch, lease.stage, lease.epoch, *(blob.digest for blob in lease.inputs)
 
 
-def culprit(runner: StageRunner, lease: Lease, inputs: list[bytes]) -> int:
-    """Which input is to blame for a refused pass: one that does not decode, else the one that another miner made last.
+def culprit(runner: StageRunner, lease: Lease, read: Sequence[bytes]) -> tuple[int, Literal["input", "bytes"]]:
+    """Which input is to blame for a refused pass: one that does not decode, which can be proved by its bytes, else the
+    one that another miner made last.
 
     The tail's last input is the validator's tokens; to blame them would only bring the same activation back.
     """
-    model, train = runner.spec.model, runner.spec.train
-    for index, data in enumerate(inputs):
-        is_text = (index == 0 and lease.stage == 0) or (lease.op == "loss" and index == 1)
-        try:
-            if is_text:
-                codec.bytes_to_tokens(data, (train.microbatch, model.seq + 1), model.vocab)
-            else:
-                codec.decode(data, (train.microbatch, model.seq, model.boundary), train.activation_codec)
-        except ValueError:
-            return index
-    return 1 if lease.op == "backward" else 0
+    for place, data in enumerate(read):
+        if inputs.unfit(runner.spec, lease.stage, lease.op, place, data):
+            return place, "bytes"
+    return (1 if lease.op == "backward" else 0), "input"

@@ -116,6 +116,7 @@ class Hands:
             passes=found.passes,
             losses=found.passes if any(entry[5] for entry in action.leases) else 0,
             auditor=action.auditor,
+            batches=found.batches,
         )
 
     # -- inside -------------------------------------------------------------------------------------------------------

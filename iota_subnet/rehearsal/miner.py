@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from loguru import logger
 
@@ -123,7 +123,8 @@ class Player:
             after = nothing
         self.cpu += time.thread_time() - began
         work = (self.flops - before) * self.world.spec.model.stages
-        self.world.at(self.world.now + PASS_S + work * ROUND_S / self.member.speed, lambda: self._done(after))
+        seconds = PASS_S + work * ROUND_S / self.member.speed
+        self.world.at(self.world.done_at(self.member.machine, seconds), lambda: self._done(after))
 
     def _done(self, after: Callable[[], None]) -> None:
         self._busy = False
@@ -157,7 +158,8 @@ class Player:
         blobs = tuple(m.Blob(ref.digest, ref.nbytes, ref.urls, "") for ref in given.inputs)
         left = given.deadline - self.world.now
         lease = m.Lease(given.lease, given.op, given.batch, given.stage, given.epoch, blobs, left)
-        wait = self.conduct.delay_s(lease)
+        # Who shares a machine waits for it: no need to act as if.
+        wait = self.conduct.delay_s(lease) if self.member.machine is None else 0.0
         self.world.at(self.world.now + wait, lambda: self.do(lambda: self._work(lease, given.inputs)))
 
     def _work(self, lease: m.Lease, refs: Sequence[BlobRef]) -> Callable[[], None]:
@@ -175,8 +177,10 @@ class Player:
             output, losses, step = perform(self.conduct, runner, lease, inputs)
         except ValueError as error:
             assert runner is not None
-            blamed, reason = lease.inputs[culprit(runner, lease, inputs)].digest, str(error)[:200]
-            return lambda: self._fail(lease, "input", blamed, reason)
+            place, kind = culprit(runner, lease, inputs)
+            blamed, reason = lease.inputs[place].digest, str(error)[:200]
+            self.keep(runner.epoch, [(blamed, inputs[place])])
+            return lambda: self._fail(lease, kind, blamed, reason)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"[:200]
             return lambda: self._fail(lease, "work", "", reason)
@@ -199,9 +203,9 @@ class Player:
 
         return after
 
-    def _fail(self, lease: m.Lease, kind: str, blamed: str, reason: str) -> None:
+    def _fail(self, lease: m.Lease, kind: Literal["input", "bytes", "work"], blamed: str, reason: str) -> None:
         self._leases.pop(lease.lease, None)
-        self.send(m.Failure(lease.lease, "input" if kind == "input" else "work", blamed, reason))
+        self.send(m.Failure(lease.lease, kind, blamed, reason))
 
     # -- the state ----------------------------------------------------------------------------------------------------
 

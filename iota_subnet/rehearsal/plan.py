@@ -18,7 +18,8 @@ TRIES = 10_000
 class Member:
     """One miner. `stage` is where it sits first, None for anywhere; `speed` is FLOPs per second against the others.
 
-    `threads` and `precision` are its machine's: with bfloat16 it multiplies matrices as a GPU does.
+    `threads` and `precision` are its machine's: with bfloat16 it multiplies matrices as a GPU does. Members of one
+    `machine` share it, and take turns; with None it has one of its own.
     """
 
     stage: int | None = None
@@ -26,6 +27,7 @@ class Member:
     conduct: type[Conduct] = Conduct
     threads: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"
+    machine: int | None = None
 
     @property
     def honest(self) -> bool:

@@ -69,6 +69,7 @@ class Rehearsal:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._posted = 0
         self._threads = 0
+        self._machines: dict[int, float] = {}
         self._faults: dict[Fault, None] = {}
         self._bans: dict[str, tuple[int, str]] = {}
         core = self.core
@@ -125,6 +126,13 @@ class Rehearsal:
     def _tick(self) -> None:
         self.post(Tick(at=self.now))
         self.at(self.now + 1.0, self._tick)
+
+    def done_at(self, machine: int | None, seconds: float) -> float:
+        """When work of so many seconds that is asked for now is done, on a machine that may be shared."""
+        began = self.now if machine is None else max(self.now, self._machines.get(machine, 0.0))
+        if machine is not None:
+            self._machines[machine] = began + seconds
+        return began + seconds
 
     def threads(self, count: int) -> None:
         """How many threads compute from here on."""

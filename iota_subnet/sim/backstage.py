@@ -171,7 +171,7 @@ class Backstage:
         said = world.shown.get(action.transcript.digest, ())
         books = [
             Line(number, op, batch, tuple(b.digest for b in inputs), output.digest if output else "", losses, done)
-            for number, op, batch, inputs, output, losses, done in action.leases
+            for number, op, batch, inputs, output, losses, done, _ in action.leases
         ]
         seen = said[: action.depth or None]
         found = disagreement(books, seen, action.first_lease, whole=len(seen) == len(said))
@@ -193,6 +193,7 @@ class Backstage:
                 passes=len(seen),
                 losses=sum(line.op == "loss" for line in seen),
                 auditor=action.auditor,
+                batches=tuple(line.batch for line in seen[:1]) if verdict == "failed" else (),
             )
         )
 

@@ -230,7 +230,7 @@ def everybody_sits_in_front(patch: Patch) -> None:
 
 
 def lost_inputs_are_not_made_again(patch: Patch) -> None:
-    patch.setattr(lapses, "_unmake", lambda state, batch, lease, digest: [])
+    patch.setattr(lapses, "_doubt", lambda state, batch, lease, digest: [])
 
 
 def nobody_is_told_why(patch: Patch) -> None:

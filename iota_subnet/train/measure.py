@@ -14,6 +14,7 @@ from statistics import median
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from iota_subnet.train.codec import Floats, blocks
 from iota_subnet.train.order import Check
@@ -47,11 +48,11 @@ class Sums:
         told, known = theirs.reshape(-1), ours.reshape(-1)
         for lo, hi in blocks(told.size):
             a, b = told[lo:hi].astype(np.float64), known[lo:hi].astype(np.float64)
-            self.theirs += float(a @ a)
-            self.ours += float(b @ b)
-            self.product += float(a @ b)
+            self.theirs += _dot(a, a)
+            self.ours += _dot(b, b)
+            self.product += _dot(a, b)
             a -= b
-            self.gap += float(a @ a)
+            self.gap += _dot(a, a)
 
     def distance(self) -> Distance:
         """Zeros are as far as can be from what is not zero."""
@@ -67,6 +68,12 @@ class Sums:
 def bounded(value: float) -> float:
     """The value, within `MOST` of zero; what is no number is `MOST`."""
     return max(-MOST, min(value, MOST)) if value == value else MOST
+
+
+def _dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """By numpy itself: the threads of its library of linear algebra cost more than they save, on a busy machine 100
+    times as much."""
+    return float(np.einsum("i,i->", a, b))
 
 
 @dataclass(frozen=True)
@@ -177,6 +184,15 @@ class Tally:
             found.append(check("pseudo-gradient angle", self._delta.angle, limits.delta_angle))
             found.append(check("pseudo-gradient norm", self._delta.norm, limits.delta_norm))
         return tuple(found)
+
+    def false(self) -> list[int]:
+        """Passes that are bad by themselves, in their order."""
+        limits = self._limits
+        all_of = [(self._loss, limits.loss)]
+        for kind in ("output", "gradient"):
+            all_of.append((self._error[kind], getattr(limits, f"{kind}_worst")))
+            all_of.append((self._norm[kind], getattr(limits, f"{kind}_norm")))
+        return sorted({place for series, limit in all_of for value, place in series.values if bounded(value) > limit})
 
     def explain(self, bad: Check, name: Callable[[int], str]) -> str:
         """One line for the miner; `name` gives a pass in words."""

@@ -13,7 +13,8 @@ import msgspec
 class Owed(msgspec.Struct, frozen=True):
     """A lease that was given to the miner in this epoch, by the orchestrator's books.
 
-    `output` and `losses` are what its receipt said; `done` is False where none came in time.
+    `output` and `losses` are what its receipt said; `done` is False where none came in time. `blamed` is the input of
+    which it said that it does not decode, instead of a receipt.
     """
 
     lease: int
@@ -23,6 +24,7 @@ class Owed(msgspec.Struct, frozen=True):
     output: str = ""
     losses: tuple[float, ...] = ()
     done: bool = False
+    blamed: str = ""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -61,7 +63,8 @@ class Check(msgspec.Struct, frozen=True):
 class Finding(msgspec.Struct, frozen=True):
     """What an audit found. `withheld` means that bytes were missing which the miner has to keep.
 
-    Of `passes` that were computed again `exact` gave the very same bytes. `seconds` is compute.
+    Of `passes` that were computed again `exact` gave the very same bytes. `seconds` is compute. `batches` are
+    microbatches of the first passes that were found false.
     """
 
     verdict: Literal["sound", "failed", "withheld"]
@@ -70,3 +73,4 @@ class Finding(msgspec.Struct, frozen=True):
     exact: int = 0
     checks: tuple[Check, ...] = ()
     seconds: float = 0.0
+    batches: tuple[int, ...] = ()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from iota_subnet.spec import shard_bounds
-from iota_subnet.train import allreduce, books, codec, transcript
+from iota_subnet.train import allreduce, books, codec, inputs, transcript
 from iota_subnet.train.books import BadOrder, Refuted, name_of
 from iota_subnet.train.codec import BadPayload
 from iota_subnet.train.measure import LIMITS, SAME, Distance, Limits, Sums, Tally
@@ -26,6 +26,9 @@ __all__ = ["LIMITS", "BadOrder", "Limits", "replay"]
 
 #: Bytes by their digest, or None.
 Blobs = Callable[[str], bytes | None]
+
+#: Microbatches that a finding names; who else had a hand in them will be looked at.
+FALSE = 4
 
 #: Pseudo-gradients in these codecs depend on earlier epochs too.
 RESIDUAL = ("int8", "topk")
@@ -90,6 +93,7 @@ class _Audit:
         """All of it, what costs least first. Raises Missing, Refuted or BadOrder."""
         said = self._read()
         self._said = said.passes
+        self._complaints()
         if self._spec.swarm.overlap:
             self._left_out = "nothing was computed again: with overlap=True an epoch may begin with a carry"
             return
@@ -120,13 +124,20 @@ class _Audit:
         if self.refuted is not None:
             error = self.refuted
             contradiction = Check(error.what, 1.0, 0.0, error.place, True)
-            return Finding("failed", error.reason, *rest[:2], (*checks, contradiction), rest[3])
+            return Finding("failed", error.reason, *rest[:2], (*checks, contradiction), rest[3], self._false())
         if bad is not None:
-            return Finding("failed", self._tally.explain(bad, self._name), *rest)
+            return Finding("failed", self._tally.explain(bad, self._name), *rest, self._false())
         if self._missing:
             return Finding("withheld", f"{self._missing} is not to be had", *rest)
         more = f"; {self._left_out}" if self._left_out else ""
         return Finding("sound", f"{self._passes} passes, {self._exact} of them exact{more}", *rest)
+
+    def _false(self) -> tuple[int, ...]:
+        """The microbatches of the first passes that were found false."""
+        places = self._tally.false()
+        if self.refuted is not None and 0 <= self.refuted.place < len(self._said):
+            places.append(self.refuted.place)
+        return tuple(dict.fromkeys(self._said[place].batch for place in places))[:FALSE]
 
     def _name(self, place: int) -> str:
         return name_of(place, self._said[place])
@@ -142,6 +153,21 @@ class _Audit:
             raise Refuted("transcript", str(error)) from None
         books.compare(self._order, self._spec, said)
         return said
+
+    def _complaints(self) -> None:
+        """What it refused as unfit has to be there, and unfit."""
+        for owed in self._order.owed:
+            if not owed.blamed or owed.blamed not in owed.inputs:
+                continue
+            what = f"the input of lease {owed.lease} ({owed.op}, batch {owed.batch})"
+            try:
+                data = self._fetch(owed.blamed, f"{what}, which it has called unfit,")
+            except Missing as error:
+                self.lacks(error)
+                continue
+            place = owed.inputs.index(owed.blamed)
+            if not inputs.unfit(self._spec, self._order.stage, owed.op, place, data):
+                raise Refuted("complaint", f"{what} decodes, and it said that it does not")
 
     def _install(self, inner_step: int) -> StageRunner:
         """A replica of the base state. Its outer momentum is zero: neither passes nor pseudo-gradient read it."""
@@ -161,9 +187,9 @@ class _Audit:
 
     def _pass(self, runner: StageRunner, place: int, done: Pass) -> None:
         name = name_of(place, done)
-        inputs = [self._fetch(digest, f"an input of {name}") for digest in done.inputs]
+        read = [self._fetch(digest, f"an input of {name}") for digest in done.inputs]
         try:
-            output, losses = _compute(runner, done, inputs)
+            output, losses = _compute(runner, done, read)
         except BadPayload as error:
             raise Refuted("passes", f"{name} cannot be computed: {error.reason}", place) from None
         if runner.inner_step != done.step:
@@ -223,10 +249,10 @@ class _Audit:
         return data
 
 
-def _compute(runner: StageRunner, done: Pass, inputs: Sequence[bytes]) -> tuple[bytes, list[float]]:
+def _compute(runner: StageRunner, done: Pass, read: Sequence[bytes]) -> tuple[bytes, list[float]]:
     """As a miner does it."""
     if done.op == "forward":
-        return runner.forward(done.batch, inputs[0]), []
+        return runner.forward(done.batch, read[0]), []
     if done.op == "backward":
-        return runner.backward(done.batch, inputs[0], inputs[1]), []
-    return runner.forward_backward(done.batch, inputs[0] if len(inputs) == 2 else b"", inputs[-1])
+        return runner.backward(done.batch, read[0], read[1]), []
+    return runner.forward_backward(done.batch, read[0] if len(read) == 2 else b"", read[-1])

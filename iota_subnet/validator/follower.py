@@ -66,7 +66,7 @@ class IotaFollower(BaseValidatorNeuron):
         self._data_url = ""
         self._folder = settings.run.dir.expanduser()
         self._opinions: list[Opinion] = []
-        self._asked: dict[tuple[str, int], None] = {}
+        self._asked: dict[tuple[str, int, int], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._inspector: Inspector | None = None
         self._closing = contextlib.AsyncExitStack()
@@ -183,8 +183,8 @@ class IotaFollower(BaseValidatorNeuron):
         if self.core is None or self._inspector is None:
             return
         for (hotkey, epoch, auditor), found in self.core.state.open_audits.items():
-            if auditor == self.hotkey and (hotkey, epoch) not in self._asked:
-                self._asked[hotkey, epoch] = None
+            if auditor == self.hotkey and (hotkey, epoch, found.order.depth) not in self._asked:
+                self._asked[hotkey, epoch, found.order.depth] = None
                 self._begin(found.order)
 
     def _begin(self, order: AuditMiner) -> None:

@@ -127,15 +127,24 @@ class Inspector:
             return
         self._waiting[key] = None
         try:
-            await self._audit(action)
+            found: tuple[Finding | None, str] = await self._audit(action), ""
         except Exception as error:
             # Our own trouble says nothing of the miner.
             logger.opt(exception=error).error("audit of {} in epoch {}", short(action.hotkey), action.epoch)
-            self._say(action, "void", f"{type(error).__name__}: {error}")
+            found = None, f"{type(error).__name__}: {error}"
         finally:
             del self._waiting[key]
+        # Last: what is said may ask for another audit of the same miner and epoch.
+        finding, trouble = found
+        if finding is None:
+            self._say(action, "void", trouble)
+            return
+        # What was looked at is the beginning; of the tail each pass has losses.
+        told = any(entry[5] for entry in action.leases)
+        losses = finding.passes if told and finding.verdict == "sound" else 0
+        self._say(action, finding.verdict, finding.reason, finding.passes, losses, finding.seconds, finding.batches)
 
-    async def _audit(self, action: AuditMiner) -> None:
+    async def _audit(self, action: AuditMiner) -> Finding:
         folder = self._folder / f"{action.epoch:06d}-{action.hotkey}"
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         store = DirStore(folder / BLOBS, 1 << 62)
@@ -152,15 +161,12 @@ class Inspector:
         (folder / FINDING).write_bytes(raw)
         if missing and finding.verdict == "withheld":
             logger.info("audit: {} of {}'s blobs could not be had: {}", len(missing), short(action.hotkey), missing[0])
-        # What was looked at is the beginning; of the tail each pass has losses.
-        told = any(entry[5] for entry in action.leases)
-        losses = finding.passes if told and finding.verdict == "sound" else 0
         logger.info(
             "audit of {} in epoch {}: {}, {}; {:.1f} s",
             short(action.hotkey), action.epoch, finding.verdict, finding.reason, finding.seconds,
         )  # fmt: skip
-        self._say(action, finding.verdict, finding.reason, finding.passes, losses, finding.seconds)
         await asyncio.to_thread(self._tidy, folder, finding.verdict)
+        return finding
 
     async def _collect(self, action: AuditMiner, store: DirStore) -> list[str]:
         """Get what the transcript names, as far as it is looked at, and say which could not be had, and why."""
@@ -185,7 +191,14 @@ class Inspector:
         return missing
 
     def _say(
-        self, action: AuditMiner, verdict: Word, reason: str, passes: int = 0, losses: int = 0, seconds: float = 0.0
+        self,
+        action: AuditMiner,
+        verdict: Word,
+        reason: str,
+        passes: int = 0,
+        losses: int = 0,
+        seconds: float = 0.0,
+        batches: tuple[int, ...] = (),
     ) -> None:
         self._post(
             MinerAudited(
@@ -199,6 +212,7 @@ class Inspector:
                 losses=losses,
                 seconds=seconds,
                 auditor=action.auditor,
+                batches=batches,
             )
         )
 
@@ -213,8 +227,8 @@ class Inspector:
 def order_of(spec: str, action: AuditMiner) -> Order:
     """What the core asks for, as it is written down; `spec` is the run's specification as JSON."""
     owed = tuple(
-        Owed(number, op, batch, tuple(b.digest for b in inputs), output.digest if output else "", losses, done)
-        for number, op, batch, inputs, output, losses, done in action.leases
+        Owed(number, op, batch, tuple(b.digest for b in inputs), output.digest if output else "", losses, done, blamed)
+        for number, op, batch, inputs, output, losses, done, blamed in action.leases
     )
     return Order(
         spec=spec,
@@ -233,7 +247,8 @@ def order_of(spec: str, action: AuditMiner) -> Order:
 
 
 def _named(action: AuditMiner, said: bytes | None) -> dict[str, int]:
-    """Sizes of the blobs that an audit reads, by digest: inputs, and outputs with a receipt.
+    """Sizes of the blobs that an audit reads, by digest: inputs, also those that were called unfit, and outputs with a
+    receipt.
 
     Inputs that the books do not know are as large as their like: all have one shape.
     """
@@ -245,12 +260,13 @@ def _named(action: AuditMiner, said: bytes | None) -> dict[str, int]:
         return {}
     known: dict[str, int] = {}
     sizes: dict[tuple[str, int], int] = {}
-    for _, op, _, inputs, output, _, _ in action.leases:
+    for _, op, _, inputs, output, _, _, _ in action.leases:
         known |= {blob.digest: blob.nbytes for blob in inputs}
         sizes |= {(op, place): blob.nbytes for place, blob in enumerate(inputs)}
         if output is not None:
             known[output.digest] = output.nbytes
     wanted = {} if action.depth else {shard.digest: shard.nbytes for shard in action.shards}
+    wanted |= {entry[7]: known[entry[7]] for entry in action.leases if entry[7]}
     strays = 0
     for done in passes:
         for place, digest in enumerate(done.inputs):

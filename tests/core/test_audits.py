@@ -1,12 +1,15 @@
 """Who is audited cannot know it, what it was given is in the books, and a verdict costs what it should."""
 
+from dataclasses import replace
+
 import pytest
 
 from iota_subnet.books import STRAYS, Line, disagreement
 from iota_subnet.core import audits
 from iota_subnet.core.actions import Action, AuditMiner, GiveLease, PublishScores
-from iota_subnet.core.events import MinerAudited, RunStarted
+from iota_subnet.core.events import LeaseFailed, MinerAudited, RunStarted
 from iota_subnet.core.orchestrator import Orchestrator
+from iota_subnet.core.receipts import CLAIMS
 from iota_subnet.core.state import RunState
 from iota_subnet.sim.plans import Plan, Trait
 from iota_subnet.sim.world import World
@@ -22,7 +25,13 @@ def orders(made: Bench) -> dict[str, AuditMiner]:
     return {action.hotkey: action for action in made.history if isinstance(action, AuditMiner)}
 
 
-def verdict(made: Bench, order: AuditMiner, word: str, reason: str = "the output of pass 3 differs") -> list[Action]:
+def verdict(
+    made: Bench,
+    order: AuditMiner,
+    word: str,
+    reason: str = "the output of pass 3 differs",
+    batches: tuple[int, ...] = (),
+) -> list[Action]:
     return made.send(
         MinerAudited(
             at=made.now,
@@ -33,6 +42,7 @@ def verdict(made: Bench, order: AuditMiner, word: str, reason: str = "the output
             reason=reason,
             passes=len(order.leases),
             auditor=order.auditor,
+            batches=batches,
         )
     )
 
@@ -103,6 +113,73 @@ def test_who_withholds_once_is_not_paid_for_that_epoch_and_who_does_so_again_is_
     assert made.state.reports[1].scores["m0"] > 0.0
     verdict(made, orders(made)["m0"], "withheld")
     assert [fault.hotkey for fault in made.state.faults] == ["m0"] and made.state.reports[1].scores["m0"] == 0.0
+
+
+def test_a_false_pass_leads_to_all_who_had_a_hand_in_its_microbatch_once_and_to_nobody_else() -> None:
+    made = bench(audit_miners=0.0, audit_passes=0.5).train().commit_all()
+    first = next(order for order in orders(made).values() if order.depth and order.leases)
+    batch = first.leases[0][2]
+    everybody = made.state.shown
+    others = {h for h, w in everybody.items() if any(x.batch == batch for x in w.leases.values())} - {first.hotkey}
+    pending = {hotkey for hotkey, _, _ in made.state.open_audits} - {first.hotkey}
+    actions = verdict(made, first, "failed", batches=(batch,))
+    asked = {action.hotkey: action for action in actions if isinstance(action, AuditMiner)}
+    assert others and set(asked) == others - pending
+    assert all(order.depth == 0 and order.leases and order.shards for order in asked.values())
+    # Who is being looked at already is asked for all of it when that is over.
+    for hotkey in sorted(pending):
+        again = [a for a in verdict(made, orders(made)[hotkey], "sound") if isinstance(a, AuditMiner)]
+        assert [(a.hotkey, a.depth) for a in again] == ([(hotkey, 0)] if hotkey in others else [])
+    for order in [a for a in made.history if isinstance(a, AuditMiner) and not a.depth]:
+        assert not [a for a in verdict(made, order, "sound") if isinstance(a, AuditMiner)]
+    assert not made.state.open_audits
+
+
+def test_a_verdict_that_names_no_microbatch_leads_to_nobody() -> None:
+    made = bench(audit_miners=0.0, audit_passes=0.5).train().commit_all()
+    first = next(iter(orders(made).values()))
+    assert not [action for action in verdict(made, first, "failed") if isinstance(action, AuditMiner)]
+
+
+def test_what_is_called_unfit_is_in_the_books() -> None:
+    made = bench()
+    lease = next(lease for lease in made.publish() if lease.op == "forward")
+    made.finish(lease)
+    given = next(lease for lease in made.given() if lease.stage == 1)
+    blamed = given.inputs[0].digest
+    made.send(
+        LeaseFailed(at=0.0, hotkey=given.hotkey, lease=given.lease, kind="bytes", digest=blamed, reason="not finite")
+    )
+    assert [entry.blamed for entry in made.state.watched[given.hotkey].leases.values() if entry.blamed] == [blamed]
+
+
+def test_receipts_for_leases_that_it_was_never_given_are_a_fault_and_its_own_are_not() -> None:
+    made = bench()
+    mine = made.publish()[0]
+    made.finish(mine)
+    liar, honest = mine.hotkey, next(hotkey for hotkey in made.state.miners if hotkey != mine.hotkey)
+    for _ in range(2 * CLAIMS):
+        # Its own, again and again, and of a time that nobody remembers.
+        made.finish(mine)
+    assert not made.state.faults
+    other = next(lease for lease in made.given() if lease.hotkey != liar)
+    for number in range(CLAIMS):
+        assert not made.state.faults
+        made.finish(other, liar) if number % 2 else made.finish(replace(other, lease=10_000), liar)
+    assert [(fault.hotkey, "never given" in fault.what) for fault in made.state.faults] == [(liar, True)]
+    made.wait(1.0)
+    assert liar in made.state.banned and honest in made.state.miners
+
+
+def test_a_few_receipts_of_a_run_that_is_gone_are_forgiven_in_every_epoch() -> None:
+    made = bench()
+    stranger = next(iter(made.state.miners))
+    lease = made.publish()[0]
+    for _ in range(CLAIMS - 1):
+        made.finish(replace(lease, lease=10_000), stranger)
+    made.train().commit_all().merge_all().install_all()
+    made.finish(replace(lease, lease=10_000), stranger)
+    assert not made.state.faults
 
 
 def test_an_auditor_that_could_not_look_says_nothing_of_the_miner() -> None:

@@ -41,7 +41,7 @@ def test_the_salt_is_shown_only_after_the_commits_and_fits_its_commitment() -> N
 
 
 def test_twins_that_agree_settle_their_shard_without_the_validator() -> None:
-    bench = committed().merge_all()
+    bench = committed(audit_shards=0.0).merge_all()
     assert bench.state.phase is Phase.INSTALL
     assert bench.state.reports[-1].twins_compared == 3 and bench.state.reports[-1].recomputed == 0
     assert not any(isinstance(action, RecomputeShard) for action in bench.history)
@@ -360,11 +360,19 @@ def test_a_lie_that_is_found_when_the_epoch_is_over_still_names_the_liars() -> N
     assert liars(bench) == pair and bench.state.manifests[0].revision == 0
 
 
-@pytest.mark.parametrize(("replicas", "share", "audited"), [(2, 0.001, 1), (2, 0.0, 0), (3, 0.001, 0)])
+@pytest.mark.parametrize(("replicas", "share", "audited"), [(2, 0.001, 1), (2, 0.0, 0), (3, 0.0, 0), (3, 1.0, 3)])
 def test_two_replicas_that_make_a_whole_stage_are_always_checked(replicas: int, share: float, audited: int) -> None:
     bench = Bench(1, replicas, audit_shards=share).train().commit_all().merge_all()
     assert bench.state.reports[-1].twins_compared == len(bench.state.merges[0].shards)
     assert bench.state.reports[-1].audited == audited
+
+
+@pytest.mark.parametrize(("replicas", "expected"), [(2, 1.0), (4, 0.5), (10, 0.2), (40, 0.1)])
+def test_small_stages_are_looked_at_more_for_at_most_two_stages_of_traffic(replicas: int, expected: float) -> None:
+    bench = Bench(1, 2, audit_shards=0.1).train().commit_all()
+    merge = bench.state.merges[0]
+    merge.commits = {f"m{number}": (1, ()) for number in range(replicas)}
+    assert recompute.checked_share(bench.state, merge) == pytest.approx(expected)
 
 
 def test_two_colluders_that_own_a_stage_are_named_in_the_same_epoch() -> None:

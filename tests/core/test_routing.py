@@ -24,8 +24,8 @@ def step(bench: Bench, lease: GiveLease) -> GiveLease:
     return next(given for given in bench.given() if given.batch == lease.batch)
 
 
-def fail(bench: Bench, lease: GiveLease, digest: str = "", hotkey: str = "") -> None:
-    kind = "input" if digest else "work"
+def fail(bench: Bench, lease: GiveLease, digest: str = "", hotkey: str = "", kind: str = "") -> None:
+    kind = kind or ("input" if digest else "work")
     who = hotkey or lease.hotkey
     bench.send(
         LeaseFailed(at=bench.now, hotkey=who, lease=lease.lease, kind=kind, digest=digest, reason="test")  # type: ignore[arg-type]
@@ -71,6 +71,9 @@ def test_a_lost_input_is_made_again_by_another_replica_and_later_stages_are_kept
     assert (lease.op, lease.stage) == ("backward", 1)
     kept = bench.state.batches[lease.batch].forward[1]
     fail(bench, lease, digest=lease.inputs[0].digest)
+    again = bench.got(GiveLease)[0]
+    fail(bench, again, digest=again.inputs[0].digest)
+    bench.wait(1.0)
     redo = bench.got(GiveLease)[0]
     assert (redo.op, redo.stage) == ("forward", 0) and redo.hotkey != maker.hotkey
     back = step(bench, redo)
@@ -78,13 +81,39 @@ def test_a_lost_input_is_made_again_by_another_replica_and_later_stages_are_kept
     assert bench.state.batches[lease.batch].forward[1] == kept
 
 
+@pytest.mark.parametrize("kind", ["input", "bytes"])
+def test_one_readers_complaint_undoes_nobodys_work_while_there_is_another_reader(kind: str) -> None:
+    bench, lease = one_batch(seats=2)
+    made = bench.state.batches[lease.batch].forward
+    lease = step(bench, lease)
+    before = made[0]
+    fail(bench, lease, digest=lease.inputs[0].digest, kind=kind)
+    other = bench.got(GiveLease)[0]
+    assert (other.op, other.stage, other.inputs) == (lease.op, lease.stage, lease.inputs)
+    assert other.hotkey != lease.hotkey and made[0] == before
+    while lease.batch in bench.state.batches:
+        bench.finish(other)
+        other = next((given for given in bench.given() if given.batch == lease.batch), other)
+    assert before is not None and bench.state.volume[before.hotkey] == bench.state.index.shares[0]
+
+
+def test_where_there_is_no_other_reader_one_complaint_is_enough() -> None:
+    bench, lease = one_batch(seats=1)
+    lease = step(bench, lease)
+    fail(bench, lease, digest=lease.inputs[0].digest)
+    assert bench.state.batches[lease.batch].forward[0] is None
+
+
 def test_the_pathway_of_a_loss_stays_when_an_activation_is_made_again() -> None:
     bench, lease = one_batch(stages=3)
     head = lease.hotkey
     lease = step(bench, step(bench, step(bench, lease)))
     fail(bench, lease, digest=lease.inputs[0].digest)
+    again = bench.got(GiveLease)[0]
+    fail(bench, again, digest=again.inputs[0].digest)
+    bench.wait(1.0)
     lease = bench.got(GiveLease)[0]
-    assert lease.hotkey != head
+    assert (lease.op, lease.stage) == ("forward", 0) and lease.hotkey != head
     while lease.batch in bench.state.batches:
         bench.finish(lease)
         lease = next((given for given in bench.given() if given.batch == lease.batch), lease)

@@ -125,6 +125,7 @@ ALTERED: dict[str, tuple[set[str], set[str], set[str]]] = {
     ),
     "receipt_spam": ({"receipts"},) * 3,
     "slanderer": (set(), set(), set()),
+    "grumbler": (set(), set(), set()),
     "transcript_forger": ({"forward", "transcript"}, {"forward", "gradient", "transcript"}, {"gradient", "transcript"}),
     "transcript_omitter": (
         {"forward", "delta", "transcript"},

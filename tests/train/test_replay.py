@@ -142,6 +142,31 @@ def test_with_overlap_only_the_books_are_compared_and_that_is_said() -> None:
     assert bad(replay(miner.order(owed=()), miner.store.get)) == {"books"}
 
 
+# Complaints
+
+
+def complained(data: bytes, kept: bool = True) -> Finding:
+    """A middle replica that calls an input unfit, of a lease that it did not do."""
+    miner = rehearsed(small_spec())[1]
+    name = miner.store.put(data)
+    if not kept:
+        del miner.store[name]
+    wrong = Owed(9000, "forward", 99, (name,), blamed=name)
+    return replay(miner.order(owed=(*miner.owed, wrong)), miner.store.get)
+
+
+def test_who_calls_bytes_unfit_that_decode_fails_and_who_is_right_does_not() -> None:
+    spec = small_spec()
+    fine = np.ones((spec.train.microbatch, spec.model.seq, spec.model.boundary), np.float32)
+    lie = complained(codec.encode(fine, spec.train.activation_codec))
+    assert bad(lie) == {"complaint"} and "decodes, and it said that it does not" in lie.reason
+    spoiled = bytearray(codec.encode(fine, spec.train.activation_codec))
+    spoiled[-4:] = b"\xc0\x7f\xc0\x7f"
+    assert complained(bytes(spoiled)).verdict == "sound"
+    assert complained(b"garbage").verdict == "sound"
+    assert complained(b"garbage", kept=False).verdict == "withheld"
+
+
 # Cheats
 
 EVERY = (0, 1, 2)
@@ -186,6 +211,8 @@ def test_the_reason_says_what_how_much_where_and_the_limit() -> None:
     finding = judged(rehearsed(small_spec(), Miner, rehearsal.scaled(-1.0))[1])
     assert finding.reason == "output of pass 0 (forward, batch 0) differs by 2 relative; limit 0.2"
     assert finding.checks[0] == edited(finding.checks[0], place=0, limit=LIMITS.output_worst, bad=True)
+    # Microbatches of the first false passes, in whose order others will be looked at.
+    assert finding.batches == (0, 1, 2, 3)
 
 
 # Contradictions
