@@ -20,7 +20,7 @@ from iota_subnet.miner.evidence import Evidence
 from iota_subnet.miner.outbox import Outbox
 from iota_subnet.spec import BlobRef
 from iota_subnet.tasks import cancel
-from iota_subnet.train import codec
+from iota_subnet.train import activations, codec
 from iota_subnet.train.transcript import Pass
 from iota_subnet.wire.blobs import BlobFetcher, FetchFailed
 
@@ -173,7 +173,8 @@ def culprit(runner: StageRunner, lease: Lease, inputs: list[bytes]) -> int:
             if is_text:
                 codec.bytes_to_tokens(data, (train.microbatch, model.seq + 1), model.vocab)
             else:
-                codec.decode(data, (train.microbatch, model.seq, model.boundary), train.activation_codec)
+                from_before = index == 0 and activations.carries_ids(runner.spec, lease.stage)
+                activations.decode(runner.spec, data, "", from_before)
         except ValueError:
             return index
     return 1 if lease.op == "backward" else 0
