@@ -18,8 +18,16 @@ from iota_subnet import SPEC_VERSION
 
 #: How activations, pseudo-gradients and their mean travel. `topk` cannot carry a mean: it would drop most of it.
 Codec = Literal["fp32", "bf16"]
+ActivationCodec = Literal["fp32", "bf16", "int8"]
 DeltaCodec = Literal["fp32", "bf16", "int8", "topk"]
 MeanCodec = Literal["fp32", "bf16", "int8"]
+
+#: How a stage boundary is made narrow (`model/bottleneck.py`); those of `WITH_TOKENS` need the token ids beyond it.
+Bottleneck = Literal["resbm", "resbm+tokens", "subspace"]
+WITH_TOKENS = ("resbm+tokens", "subspace")
+
+#: The inner optimiser. Muon moves the matrices inside blocks and boundaries, AdamW all others.
+OptimiserName = Literal["adamw", "muon"]
 
 #: Bytes of one value on the wire, by codec.
 CODEC_BYTES: dict[str, int] = {"fp32": 4, "bf16": 2}
@@ -46,7 +54,7 @@ class BlobRef:
 class ModelSpec:
     """A Llama-style decoder cut into `stages` runs of blocks.
 
-    `bottleneck` is the width b of what crosses a stage boundary (ResBM, arXiv 2604.11947); 0 sends the full `dim`.
+    `bottleneck` is the width b of what crosses a stage boundary, made by `boundary_codec`; 0 sends the full `dim`.
     """
 
     preset: str = "tiny"
@@ -61,8 +69,12 @@ class ModelSpec:
     norm_eps: float = 1e-5
     stages: int = 3
     bottleneck: int = 32
+    boundary_codec: Bottleneck = "resbm"
 
     def __post_init__(self) -> None:
+        if self.boundary_codec not in get_args(Bottleneck):
+            known = ", ".join(get_args(Bottleneck))
+            raise SpecError(f"boundary_codec={self.boundary_codec!r} is not known; choose one of {known}")
         if self.stages < 1 or self.blocks < self.stages:
             raise SpecError(f"stages={self.stages} needs 1 <= stages <= blocks={self.blocks}; choose fewer stages")
         if self.dim % self.heads or (self.dim // self.heads) % 2:
@@ -76,6 +88,10 @@ class ModelSpec:
     def boundary(self) -> int:
         """Values per token that cross a stage boundary."""
         return self.bottleneck or self.dim
+
+    def reads_tokens(self, stage: int) -> bool:
+        """Whether this stage's entry needs the token ids besides what the stage before it has made."""
+        return stage > 0 and self.bottleneck > 0 and self.boundary_codec in WITH_TOKENS
 
     def flops_share(self, stage: int) -> float:
         """This stage's part of the matrix multiplications of one token, so that no stage is paid worse for its work."""
@@ -106,6 +122,8 @@ class TrainSpec:
     Pseudo-gradients travel as `delta_codec`, their mean as `mean_codec`; topk keeps the share `topk` of the values.
     In the mean a contribution whose norm exceeds `delta_clip` times the median is scaled down to that (0: never), and
     of n values of one parameter the floor(`delta_trim` * n) smallest and as many of the largest are left out.
+
+    With `optimiser` "muon" a matrix moves by root mean square `muon_rms` * lr in a step, all else as with AdamW.
     """
 
     microbatch: int = 8
@@ -121,21 +139,28 @@ class TrainSpec:
     outer_momentum: float = 0.9
     outer_momentum_start: float = 0.4
     outer_warmup: int = 20
-    activation_codec: Codec = "bf16"
+    activation_codec: ActivationCodec = "bf16"
     delta_codec: DeltaCodec = "bf16"
     mean_codec: MeanCodec = "bf16"
     topk: float = 1 / 32
     delta_clip: float = 3.0
     delta_trim: float = 0.0
+    optimiser: OptimiserName = "adamw"
+    muon_momentum: float = 0.95
+    muon_rms: float = 0.2
 
     def __post_init__(self) -> None:
-        kinds = {"activation_codec": Codec, "delta_codec": DeltaCodec, "mean_codec": MeanCodec}
-        for name, kind in kinds.items():
+        kinds: dict[str, Any] = {"activation_codec": ActivationCodec, "delta_codec": DeltaCodec}
+        for name, kind in (kinds | {"mean_codec": MeanCodec, "optimiser": OptimiserName}).items():
             value, known = getattr(self, name), get_args(kind)
             if value not in known:
                 raise SpecError(f"{name}={value!r} is not known; choose one of {', '.join(known)}")
         if not 0 < self.topk <= 1:
             raise SpecError(f"topk={self.topk} is a share of the values; choose more than 0 and at most 1")
+        if not 0 <= self.muon_momentum < 1:
+            raise SpecError(f"muon_momentum={self.muon_momentum} must lie in [0, 1)")
+        if not 0 < self.muon_rms < math.inf:
+            raise SpecError(f"muon_rms={self.muon_rms} would not move a matrix; choose more than 0, as 0.2")
         if self.delta_clip != 0 and not 1 <= self.delta_clip < math.inf:
             raise SpecError(f"delta_clip={self.delta_clip} would clip the median too; choose 1 or more, or 0 for off")
         if not 0 <= self.delta_trim < 0.5:

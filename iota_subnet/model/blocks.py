@@ -49,6 +49,15 @@ class Embedding(nn.Module):
         return F.embedding(tokens, self.weight)
 
 
+def project(x: Tensor, basis: Tensor | None) -> Tensor:
+    """U U^T x for a basis U [dim, b] with orthonormal columns; without one x itself.
+
+    What the stream gets is projected, not, as Protocol Models has it, the matrices that write it after each step: the
+    gradients are the same and so are the functions, while optimisers, merges and first values need not know of it.
+    """
+    return x if basis is None else (x @ basis) @ basis.T
+
+
 def rotary_tables(model: ModelSpec, length: int) -> tuple[Tensor, Tensor]:
     """cos and sin [length, head size] of the rotary positions; a pure function of the frozen spec."""
     size = model.dim // model.heads
@@ -111,7 +120,8 @@ class Block(nn.Module):
         self.mlp_norm = RMSNorm(model.dim, model.norm_eps)
         self.mlp = SwiGLU(model)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.attn(self.attn_norm(x), cos, sin)
-        x = x + self.mlp(self.mlp_norm(x))
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, basis: Tensor | None = None) -> Tensor:
+        """x [B, T, dim] plus both branches, each projected on the span of `basis` [dim, b] if there is one."""
+        x = x + project(self.attn(self.attn_norm(x), cos, sin), basis)
+        x = x + project(self.mlp(self.mlp_norm(x)), basis)
         return x

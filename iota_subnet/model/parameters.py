@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -65,23 +66,49 @@ def _block(model: ModelSpec, index: int) -> list[Parameter]:
     ]
 
 
+def _encoder(model: ModelSpec, at: str) -> list[Parameter]:
+    d, b = model.dim, model.bottleneck
+    return [_norm(f"{at}.norm", d), _matrix(f"{at}.hidden", d, d), _matrix(f"{at}.out", b, d, BOUNDARY_GAIN)]
+
+
+def _decoder(model: ModelSpec, at: str) -> list[Parameter]:
+    d, b = model.dim, model.bottleneck
+    return [_norm(f"{at}.norm", b), _matrix(f"{at}.hidden", 2 * d, b), _matrix(f"{at}.out", d, 2 * d, BOUNDARY_GAIN)]
+
+
+def _token_decoder(model: ModelSpec, at: str) -> list[Parameter]:
+    return [*_decoder(model, at), Parameter(f"{at}.tokens.weight", (model.vocab, model.dim), EMBEDDING_STD)]
+
+
+def _nothing(model: ModelSpec, at: str) -> list[Parameter]:
+    return []
+
+
+Table = Callable[[ModelSpec, str], list[Parameter]]
+
+#: Tensors of encoder and decoder by the name of the codec, in the order in which `bottleneck.CODECS` defines them.
+BOUNDARIES: dict[str, tuple[Table, Table]] = {
+    "resbm": (_encoder, _decoder),
+    "resbm+tokens": (_encoder, _token_decoder),
+    "subspace": (_nothing, _nothing),
+}
+
+
 def parameters(model: ModelSpec, stage: int) -> list[Parameter]:
     """The tensors of `stage` in the order of its flat vector (the order in which `Stage` defines them)."""
-    d, b, last = model.dim, model.bottleneck, model.stages - 1
+    d, last = model.dim, model.stages - 1
+    encoder, decoder = BOUNDARIES[model.boundary_codec]
     table: list[Parameter] = []
     if stage == 0:
         table.append(Parameter("embed.weight", (model.vocab, d), EMBEDDING_STD))
-    elif b:
-        at = f"decoders.{stage - 1}"
-        table += [_norm(f"{at}.norm", b), _matrix(f"{at}.hidden", 2 * d, b)]
-        table += [_matrix(f"{at}.out", d, 2 * d, BOUNDARY_GAIN)]
+    elif model.bottleneck:
+        table += decoder(model, f"decoders.{stage - 1}")
     for index in model.blocks_of(stage):
         table += _block(model, index)
     if stage == last:
         table += [_norm("norm", d), _matrix("head", model.vocab, d, HEAD_GAIN)]
-    elif b:
-        at = f"encoders.{stage}"
-        table += [_norm(f"{at}.norm", d), _matrix(f"{at}.hidden", d, d), _matrix(f"{at}.out", b, d, BOUNDARY_GAIN)]
+    elif model.bottleneck:
+        table += encoder(model, f"encoders.{stage}")
     return table
 
 
@@ -92,11 +119,12 @@ def parameter_count(model: ModelSpec, stage: int) -> int:
 
 def initial_vector(model: ModelSpec, stage: int, seed: int) -> npt.NDArray[np.float32]:
     """First values of `stage`, float32 [P]. Each tensor depends on (seed, its name) only, not on the split's order."""
-    parts = [_draw(parameter, seed) for parameter in parameters(model, stage)]
+    parts = [draw(parameter, seed) for parameter in parameters(model, stage)]
     return np.concatenate(parts)
 
 
-def _draw(parameter: Parameter, seed: int) -> npt.NDArray[np.float32]:
+def draw(parameter: Parameter, seed: int) -> npt.NDArray[np.float32]:
+    """First values of one tensor, float32, flat."""
     if parameter.std == 0:
         return np.ones(parameter.size, np.float32)
     label = f"{seed}:{parameter.name}".encode()

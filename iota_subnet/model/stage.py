@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from iota_subnet.model.blocks import Block, Embedding, Linear, RMSNorm, rotary_tables
-from iota_subnet.model.bottleneck import Decoder, Encoder
+from iota_subnet.model.blocks import Block, Embedding, Linear, RMSNorm, project, rotary_tables
+from iota_subnet.model.bottleneck import CODECS, SubspaceEncoder
 from iota_subnet.model.parameters import initial_vector
 from iota_subnet.spec import ModelSpec
 
@@ -30,12 +31,12 @@ class Stage(nn.Module):
         if self.is_head:
             self.embed = Embedding(model.vocab, model.dim)
         elif narrow:
-            self.decoders = nn.ModuleDict({str(index - 1): Decoder(model)})
+            self.decoders = nn.ModuleDict({str(index - 1): CODECS[model.boundary_codec][1](model)})
         self.blocks = nn.ModuleDict({str(i): Block(model) for i in model.blocks_of(index)})
         if self.is_tail:
             self.norm, self.head = RMSNorm(model.dim, model.norm_eps), Linear(model.dim, model.vocab)
         elif narrow:
-            self.encoders = nn.ModuleDict({str(index): Encoder(model)})
+            self.encoders = nn.ModuleDict({str(index): CODECS[model.boundary_codec][0](model)})
         cos, sin = rotary_tables(model, model.seq)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
@@ -54,19 +55,31 @@ class Stage(nn.Module):
             return nn.Sequential(self.norm, self.head)
         return self.encoders[str(self.index)] if self.model.bottleneck else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, ids: Tensor | None = None) -> Tensor:
         """Head: int64 tokens [B, T]; others z [B, T, boundary]. Returns z, or on the tail logits [B, T, vocab].
 
+        `ids` are the same tokens, for who is not the head, where the boundary codec reads them.
+
         Raises:
-            ValueError: T exceeds the spec's `seq`.
+            ValueError: T exceeds the spec's `seq`, or ids are needed and not given.
         """
         length = x.shape[1]
         if length > self.model.seq:
             raise ValueError(f"{length} tokens exceed the model's sequence length {self.model.seq}")
-        x = self.entry(x)
+        if ids is None and self.model.reads_tokens(self.index):
+            raise ValueError(f"stage {self.index} needs the token ids: its boundary is {self.model.boundary_codec}")
+        exit = self.exit
+        # Whatever is sent on from here must lie in the subspace; after the last boundary nothing is.
+        basis = exit.basis if isinstance(exit, SubspaceEncoder) else None
+        if self.is_head:
+            x, ids = project(self.embed(x), basis), x
+            if isinstance(exit, SubspaceEncoder):
+                x = x + F.embedding(ids, exit.fixed)
+        elif self.model.bottleneck:
+            x = self.entry(x, ids)
         for block in self.blocks.values():
-            x = block(x, self.cos[:length], self.sin[:length])
-        out: Tensor = self.exit(x)
+            x = block(x, self.cos[:length], self.sin[:length], basis)
+        out: Tensor = exit(x) if self.is_tail or not self.model.bottleneck else exit(x, ids)
         return out
 
 

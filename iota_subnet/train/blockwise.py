@@ -32,6 +32,11 @@ Places = npt.NDArray[np.uint16]
 
 def encode_int8(values: Floats, what: str) -> bytes:
     """float32 [n] as an int8 blob. Raises BadPayload if a value is not finite, or not any more after rounding."""
+    return join(int8_layout(values.size), *quantised(values, what))
+
+
+def quantised(values: Floats, what: str) -> tuple[Floats, Bytes]:
+    """Scales and values of float32 [n]. Raises BadPayload as `encode_int8`."""
     size = values.size
     scales: Floats = np.empty(-(-size // INT8_BLOCK), np.float32)
     encoded: Bytes = np.empty(size, np.int8)
@@ -48,12 +53,17 @@ def encode_int8(values: Floats, what: str) -> bytes:
             _quantise(grid, scale)
             encoded[lo:hi] = work[: hi - lo]
     _check_scales(scales, f"{what} to encode")
-    return join(_int8_layout(size), scales, encoded)
+    return scales, encoded
 
 
 def decode_int8(blob: bytes, size: int, what: str, out: Floats | None = None) -> Floats:
     """The float32 [size] of an int8 blob, in `out` if given. Raises BadPayload, and leaves `out`, for all else."""
-    scale_part, value_part = parts(blob, _int8_layout(size), what)
+    scales, encoded = parts(blob, int8_layout(size), what)
+    return restored(scales, encoded, size, what, out)
+
+
+def restored(scale_part: memoryview, value_part: memoryview, size: int, what: str, out: Floats | None = None) -> Floats:
+    """The float32 [size] of the bytes of its scales and values. Raises BadPayload as `decode_int8`."""
     scales, encoded = np.frombuffer(scale_part, "<f4"), np.frombuffer(value_part, np.int8)
     _check_scales(scales, what)
     _check_values(encoded, what)
@@ -113,7 +123,8 @@ def decode_topk(blob: bytes, size: int, share: float, what: str, out: Floats | N
     return values
 
 
-def _int8_layout(size: int) -> Layout:
+def int8_layout(size: int) -> Layout:
+    """Tensors of an int8 blob of so many values."""
     return ("scale", "F32", (-(-size // INT8_BLOCK),)), ("x", "I8", (size,))
 
 

@@ -34,7 +34,7 @@ HEADER_BYTES_MAX = 512
 #: Vectors are worked through in blocks of so many values, because what is in the cache is not fetched again.
 BLOCK = 1 << 16
 
-_WIDTHS = {"F32": 4, "I32": 4, "BF16": 2, "U16": 2, "I8": 1}
+_WIDTHS = {"F32": 4, "I32": 4, "BF16": 2, "U16": 2, "I8": 1, "U8": 1}
 _DTYPES = {"fp32": "F32", "bf16": "BF16", "int32": "I32"}
 _BF16_INF = np.uint16(0x7F80)
 _BF16_NAN = np.uint16(0x7FC0)
@@ -116,9 +116,9 @@ def encode(values: Floats, codec: Codec, what: str = "tensor") -> bytes:
     data = np.ascontiguousarray(values, np.float32)
     if codec == "bf16":
         halves = to_bf16(data)
-        _refuse_non_finite_halves(halves, what)
+        refuse_non_finite_halves(halves, what)
         return join(_single(codec, data.shape), halves)
-    _refuse_non_finite(data, what)
+    refuse_non_finite(data, what)
     return join(_single(codec, data.shape), data)
 
 
@@ -140,10 +140,10 @@ def decode(
     (body,) = parts(blob, _single(codec, shape), what)
     if codec == "bf16":
         halves = np.frombuffer(body, "<u2")
-        _refuse_non_finite_halves(halves, what)
+        refuse_non_finite_halves(halves, what)
         return from_bf16(halves.reshape(shape), out)
     given = np.frombuffer(body, "<f4").reshape(shape)
-    _refuse_non_finite(given, what)
+    refuse_non_finite(given, what)
     if out is None:
         return given.astype(np.float32)
     out[...] = given
@@ -159,7 +159,7 @@ def view(blob: bytes, size: int, what: str = "tensor", *, finite: bool) -> Float
     (body,) = parts(blob, _single("fp32", (size,)), what)
     values = np.frombuffer(body, "<f4").astype(np.float32, copy=False)
     if finite:
-        _refuse_non_finite(values, what)
+        refuse_non_finite(values, what)
     return values
 
 
@@ -270,13 +270,13 @@ def _describe(view: memoryview) -> str:
     return "no single tensor named 'x'"
 
 
-def _refuse_non_finite(values: Floats, what: str) -> None:
+def refuse_non_finite(values: Floats, what: str) -> None:
     if not is_finite(values.reshape(-1)):
         count = int(values.size - np.isfinite(values).sum())
         raise BadPayload(f"{what}: {count} of {values.size} values are not finite")
 
 
-def _refuse_non_finite_halves(halves: npt.NDArray[np.uint16], what: str) -> None:
+def refuse_non_finite_halves(halves: npt.NDArray[np.uint16], what: str) -> None:
     flat = halves.reshape(-1)
     if any((flat[lo:hi] & np.uint16(0x7FFF)).max() >= _BF16_INF for lo, hi in blocks(flat.size)):
         count = int(((flat & np.uint16(0x7FFF)) >= _BF16_INF).sum())

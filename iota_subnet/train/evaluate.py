@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from iota_subnet.model.stage import Stage, load_flat
 from iota_subnet.spec import ModelSpec, RunSpec
-from iota_subnet.train import codec
+from iota_subnet.train import activations, codec
 from iota_subnet.train.codec import BadPayload, Floats
 
 
@@ -50,7 +50,7 @@ def _loss(spec: RunSpec, stages: Sequence[Stage], blob: bytes) -> float:
     tokens = torch.from_numpy(codec.bytes_to_tokens(blob, shape, spec.model.vocab)).long()
     x: Tensor = tokens[:, :-1]
     for stage in stages:
-        x = stage(x)
+        x = stage(x, tokens[:, :-1])
         if not stage.is_tail:
-            x = torch.from_numpy(codec.round_trip(x.numpy(), spec.train.activation_codec))
+            x = torch.from_numpy(activations.round_trip(spec, x.numpy()))
     return float(F.cross_entropy(x.flatten(0, 1), tokens[:, 1:].flatten()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from iota_subnet.spec import RunSpec
-from iota_subnet.train import codec
+from iota_subnet.train import activations, codec
 
 
 def unfit(spec: RunSpec, stage: int, op: str, place: int, data: bytes) -> str:
@@ -13,7 +13,7 @@ def unfit(spec: RunSpec, stage: int, op: str, place: int, data: bytes) -> str:
         if (place == 0 and stage == 0) or (op == "loss" and place == 1):
             codec.bytes_to_tokens(data, (train.microbatch, model.seq + 1), model.vocab)
         else:
-            codec.decode(data, (train.microbatch, model.seq, model.boundary), train.activation_codec)
+            activations.decode(spec, data, "", place == 0 and activations.carries_ids(spec, stage))
     except ValueError as error:
         return str(error) or type(error).__name__
     return ""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from iota_subnet.spec import shard_bounds
-from iota_subnet.train import allreduce, books, codec, inputs, transcript
+from iota_subnet.train import activations, allreduce, books, codec, inputs, transcript
 from iota_subnet.train.books import BadOrder, Refuted, name_of
 from iota_subnet.train.codec import BadPayload
 from iota_subnet.train.measure import LIMITS, SAME, Distance, Limits, Sums, Tally
@@ -211,14 +211,16 @@ class _Audit:
                     self.lacks(error)
 
     def _apart(self, name: str, kind: str, place: int, done: Pass, output: bytes) -> Distance:
-        model, train = self._spec.model, self._spec.train
-        shape, sums = (train.microbatch, model.seq, model.boundary), Sums()
-        data = self._fetch(done.output, f"{kind} of {name}")
+        with_ids = kind == "output" and activations.carries_ids(self._spec, self._order.stage + 1)
+        data, sums = self._fetch(done.output, f"{kind} of {name}"), Sums()
         try:
-            told = codec.decode(data, shape, train.activation_codec, f"{kind} of {name}")
+            told, ids = activations.decode(self._spec, data, f"{kind} of {name}", with_ids)
         except BadPayload as error:
             raise Refuted("passes", error.reason, place) from None
-        sums.add(told, codec.decode(output, shape, train.activation_codec))
+        known, given = activations.decode(self._spec, output, kind, with_ids)
+        if ids is not None and given is not None and not np.array_equal(ids, given):
+            raise Refuted("passes", f"{name} passes on other token ids than it was given", place)
+        sums.add(told, known)
         return sums.distance()
 
     def _delta(self, runner: StageRunner) -> Distance:

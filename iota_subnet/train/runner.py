@@ -20,11 +20,11 @@ from torch.nn import functional as F
 
 from iota_subnet.model.stage import Stage, bind_flat
 from iota_subnet.spec import RunSpec, shard_bounds
-from iota_subnet.train import codec, feedback, state
+from iota_subnet.train import activations, codec, feedback, optim, state
 from iota_subnet.train.allreduce import Delta
 from iota_subnet.train.codec import BadPayload, Floats
 from iota_subnet.train.feedback import Commit
-from iota_subnet.train.optim import AdamW, clip_norm, learning_rate
+from iota_subnet.train.optim import clip_norm, learning_rate
 from iota_subnet.train.pieces import Pieces
 from iota_subnet.train.state import ReducedShard, Shard, initial_state
 
@@ -35,6 +35,7 @@ class _Graph(NamedTuple):
     digest: str
     entry: Tensor
     exit: Tensor
+    ids: Tensor | None
 
 
 class StageRunner:
@@ -59,7 +60,7 @@ class StageRunner:
         self._weights, self._fresh = bind_flat(self._module)
         self._gradient = torch.zeros_like(self._weights)
         self.parameters = self._weights.numel()
-        self._adam = AdamW(spec.train, spec.model, stage, self._weights)
+        self._optimiser = optim.make(spec.train, spec.model, stage, self._weights)
         self._clip = clip_norm(spec.train, spec.model, stage)
         self._pending = 0
         self._graphs: OrderedDict[int, _Graph] = OrderedDict()
@@ -111,14 +112,14 @@ class StageRunner:
             return
         self._carry_digest = ""
         self.batches = 0
-        self._adam.reset()
+        self._optimiser.reset()
         self._discard_gradient()
 
     def carry_digest(self) -> str:
         """Digest of what the last `install` carried over; "" if nothing.
 
-        blake3 of four float32 vectors [P] and four int64, little-endian: carry, Adam's first and second moment, pending
-        gradient; Adam's steps, passes in the pending gradient, `batches`, `inner_step`.
+        blake3 of float32 vectors and four int64, little-endian: carry [P], the optimiser's moments, pending gradient
+        [P]; the optimiser's steps, passes in the pending gradient, `batches`, `inner_step`.
         """
         return self._carry_digest
 
@@ -148,7 +149,8 @@ class StageRunner:
         if self._module.is_tail:
             raise RuntimeError("the tail has no forward pass of its own; call forward_backward")
         graph = self._run(input)
-        output = self._encode(graph.exit, f"activation of stage {self.stage}")
+        passed_on = graph.ids if activations.carries_ids(self.spec, self.stage + 1) else None
+        output = self._encode(graph.exit, f"activation of stage {self.stage}", passed_on)
         self._graphs[mb] = graph
         self._graphs.move_to_end(mb)
         while len(self._graphs) > self._max_graphs:
@@ -172,8 +174,9 @@ class StageRunner:
         self._require_installed()
         if not self._module.is_tail:
             raise RuntimeError(f"stage {self.stage} is not the tail")
-        targets = self._tokens(tokens)[:, 1:]
-        graph = self._run(tokens if self._module.is_head else input)
+        ids = self._tokens(tokens)
+        targets = ids[:, 1:]
+        graph = self._run(tokens if self._module.is_head else input, ids[:, :-1])
         losses = F.cross_entropy(graph.exit.float().flatten(0, 1), targets.flatten(), reduction="none")
         samples = losses.view(targets.shape).mean(dim=1)
         loss = samples.mean()
@@ -192,7 +195,7 @@ class StageRunner:
         self._require_installed()
         if self._module.is_tail:
             raise RuntimeError("the tail has no backward pass of its own; call forward_backward")
-        outer = self._decode(grad, f"gradient for stage {self.stage}")
+        outer, _ = self._decode(grad, f"gradient for stage {self.stage}")
         graph = self._graphs.pop(mb, None)
         if graph is None or graph.digest != codec.digest(input):
             graph = self._run(input)
@@ -278,21 +281,21 @@ class StageRunner:
             self._weights.copy_(torch.from_numpy(np.array(weights)))
 
     def _digest_carry(self, carry: Floats) -> str:
-        vectors = [carry, *(t.cpu().numpy() for t in (*self._adam.moments, self._gradient))]
-        numbers = struct.pack("<4q", self._adam.steps, self._pending, self.batches, self.inner_step)
+        vectors = [carry, *(t.cpu().numpy() for t in (*self._optimiser.moments, self._gradient))]
+        numbers = struct.pack("<4q", self._optimiser.steps, self._pending, self.batches, self.inner_step)
         return codec.digest(*(vector.astype("<f4", copy=False) for vector in vectors), numbers)
 
     def _copy(self) -> tuple[list[Tensor], tuple[int, int, int]]:
         """All that an inner step changes, in the host's memory."""
-        tensors = (self._weights, self._gradient, *self._adam.moments)
-        counters = (self._adam.steps, self._pending, self.inner_step)
+        tensors = (self._weights, self._gradient, *self._optimiser.moments)
+        counters = (self._optimiser.steps, self._pending, self.inner_step)
         return [tensor.detach().to("cpu", copy=True) for tensor in tensors], counters
 
     @torch.no_grad()
     def _restore(self, kept: tuple[list[Tensor], tuple[int, int, int]]) -> None:
-        for tensor, old in zip((self._weights, self._gradient, *self._adam.moments), kept[0], strict=True):
+        for tensor, old in zip((self._weights, self._gradient, *self._optimiser.moments), kept[0], strict=True):
             tensor.copy_(old)
-        self._adam.steps, self._pending, self.inner_step = kept[1]
+        self._optimiser.steps, self._pending, self.inner_step = kept[1]
 
     def _autocast(self) -> AbstractContextManager[object]:
         # Matrices in bfloat16 where the hardware is made for it; master weights and the boundary stay float32.
@@ -305,21 +308,25 @@ class StageRunner:
         tokens = codec.bytes_to_tokens(blob, shape, self.spec.model.vocab)
         return torch.from_numpy(tokens).to(self._device, torch.int64)
 
-    def _decode(self, blob: bytes, what: str) -> Tensor:
-        model, train = self.spec.model, self.spec.train
-        values = codec.decode(blob, (train.microbatch, model.seq, model.boundary), train.activation_codec, what)
-        return torch.from_numpy(values).to(self._device)
+    def _decode(self, blob: bytes, what: str, with_ids: bool = False) -> tuple[Tensor, Tensor | None]:
+        values, ids = activations.decode(self.spec, blob, what, with_ids)
+        known = None if ids is None else torch.from_numpy(ids).to(self._device, torch.int64)
+        return torch.from_numpy(values).to(self._device), known
 
-    def _encode(self, values: Tensor, what: str) -> bytes:
-        return codec.encode(values.detach().float().cpu().numpy(), self.spec.train.activation_codec, what)
+    def _encode(self, values: Tensor, what: str, ids: Tensor | None = None) -> bytes:
+        given = None if ids is None else ids.cpu().numpy()
+        return activations.encode(self.spec, values.detach().float().cpu().numpy(), what, given)
 
-    def _run(self, input: bytes) -> _Graph:
+    def _run(self, input: bytes, ids: Tensor | None = None) -> _Graph:
+        """The stage's forward pass. `ids` [B, T] are the tail's own; others have them from their input, if at all."""
         if self._module.is_head:
-            entry = self._tokens(input)[:, :-1]
+            entry = ids = self._tokens(input)[:, :-1]
         else:
-            entry = self._decode(input, f"activation for stage {self.stage}").requires_grad_()
+            carried = activations.carries_ids(self.spec, self.stage)
+            entry, found = self._decode(input, f"activation for stage {self.stage}", carried)
+            entry, ids = entry.requires_grad_(), found if carried else ids
         with self._autocast():
-            return _Graph(codec.digest(input), entry, self._module(entry))
+            return _Graph(codec.digest(input), entry, self._module(entry, ids), ids)
 
     def _backward(self, mb: int, graph: _Graph, end: Tensor) -> bytes:
         """Add the gradient of the scalar `end` to the accumulated one, only if all of it is finite."""
@@ -350,7 +357,7 @@ class StageRunner:
         norm = float(torch.linalg.vector_norm(self._gradient, dtype=torch.float64))
         if np.isfinite(norm):
             self._gradient.mul_(min(1.0, self._clip / (norm + 1e-12)))
-            self._adam.step(self._gradient, learning_rate(self.spec.train, self.inner_step))
+            self._optimiser.step(self._gradient, learning_rate(self.spec.train, self.inner_step))
         self.inner_step += 1
         self._discard_gradient()
         # Graphs of the old weights must not be used: see the law above.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def small_spec(model: dict[str, int] | None = None, **train: object) -> RunSpec:
+def small_spec(model: dict[str, Any] | None = None, **train: object) -> RunSpec:
     """A run that takes milliseconds; exact codecs unless asked otherwise."""
     exact = dict(microbatch=2, accumulate=2, activation_codec="fp32", delta_codec="fp32", warmup=2)
     return RunSpec(model=dataclasses.replace(SMALL, **(model or {})), train=TrainSpec(**(exact | train)))

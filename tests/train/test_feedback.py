@@ -51,8 +51,8 @@ def moved(runner: StageRunner, seed: int = 0) -> list[Shard]:
 
 def inside(runner: StageRunner) -> list[object]:
     """All that training goes on from."""
-    tensors = [runner._weights, runner._gradient, *runner._adam.moments]
-    counters = [runner._adam.steps, runner._pending, runner.batches, runner.inner_step, runner.epoch]
+    tensors = [runner._weights, runner._gradient, *runner._optimiser.moments]
+    counters = [runner._optimiser.steps, runner._pending, runner.batches, runner.inner_step, runner.epoch]
     return [*(t.numpy().tobytes() for t in tensors), *counters, runner.state_digest()]
 
 
@@ -161,7 +161,7 @@ def test_what_is_trained_after_the_commit_moves_over_to_the_new_state() -> None:
     # Pending gradient, both moments, their steps, and where the schedule is; of the passes those since the commit.
     assert inside(runner)[1:6] == before[1:6]
     assert (runner.batches, runner.inner_step, runner.epoch) == (3, 3, 1)
-    vectors = [np.array(carried, np.float32), *(t.numpy() for t in (*runner._adam.moments, runner._gradient))]
+    vectors = [np.array(carried, np.float32), *(t.numpy() for t in (*runner._optimiser.moments, runner._gradient))]
     body = b"".join(v.tobytes() for v in vectors) + struct.pack("<4q", 3, 1, 3, 3)
     assert runner.carry_digest() == blake3.blake3(body).hexdigest()
 

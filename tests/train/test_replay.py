@@ -19,7 +19,7 @@ from msgspec.structs import replace as edited
 from benchmarks.audits import rehearsal
 from benchmarks.audits.rehearsal import HalfRunner, Miner, Store, merged, run_epoch
 from iota_subnet.spec import RunSpec, SwarmSpec
-from iota_subnet.train import codec, transcript
+from iota_subnet.train import activations, codec, optim, transcript
 from iota_subnet.train.codec import BadPayload
 from iota_subnet.train.measure import Sums
 from iota_subnet.train.order import Finding, Order, Owed
@@ -62,7 +62,14 @@ def bad(finding: Finding) -> set[str]:
 # Honest
 
 
-@pytest.mark.parametrize("train", [{}, {"activation_codec": "bf16", "delta_codec": "bf16", "accumulate": 1}])
+@pytest.mark.parametrize(
+    "train",
+    [
+        {},
+        {"activation_codec": "bf16", "delta_codec": "bf16", "accumulate": 1},
+        {"activation_codec": "int8", "optimiser": "muon"},
+    ],
+)
 @pytest.mark.parametrize("graphs", [0, 1, 5])
 def test_on_the_same_machine_every_pass_and_the_pseudo_gradient_are_exact(train: dict[str, Any], graphs: int) -> None:
     spec = small_spec(**train)
@@ -116,6 +123,46 @@ def test_a_replica_with_bfloat16_matrices_is_sound_but_not_exact() -> None:
         # What the head sends back is nothing, and so the same.
         assert (finding.verdict, finding.exact) == ("sound", BATCHES if miner.stage == 0 else 0)
         assert all(check.value <= check.limit for check in finding.checks)
+
+
+class HalfMuonRunner(HalfRunner):
+    """Muon's products in bfloat16 too, as on a GPU."""
+
+    def _inner_step(self) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            exact = optim.orthogonalise
+            patch.setattr(optim, "orthogonalise", lambda matrix: exact(matrix.bfloat16()))
+            super()._inner_step()
+
+
+def test_a_replica_with_muon_in_bfloat16_is_sound() -> None:
+    spec = small_spec(activation_codec="bf16", optimiser="muon")
+    for miner in rehearsed(spec, *[partial(Miner, runner=HalfMuonRunner)] * 3, epochs=2):
+        finding = judged(miner)
+        assert finding.verdict == "sound", finding.reason
+        (angle,) = (check for check in finding.checks if check.what == "pseudo-gradient angle")
+        assert 0 < angle.value < angle.limit
+
+
+@pytest.mark.parametrize("design", ["resbm+tokens", "subspace"])
+def test_a_boundary_with_token_ids_is_replayed_and_false_ids_are_found(design: str) -> None:
+    spec = small_spec({"boundary_codec": design}, activation_codec="bf16")
+    for miner in rehearsed(spec, *[partial(Miner, runner=HalfRunner)] * 3):
+        assert judged(miner).verdict == "sound"
+    for miner in rehearsed(spec):
+        assert judged(miner).exact == len(miner.passes)
+
+    class FalseIds(Miner):
+        def compute(self, op: str, batch: int, *inputs: bytes) -> tuple[bytes, list[float], int]:
+            output, losses, step = super().compute(op, batch, *inputs)
+            if op == "forward":
+                values, ids = activations.decode(self.spec, output, "it", True)
+                assert ids is not None
+                output = activations.encode(self.spec, values, "it", (ids + 1) % self.spec.model.vocab)
+            return output, losses, step
+
+    finding = judged(rehearsed(spec, FalseIds)[0])
+    assert (finding.verdict, "other token ids" in finding.reason) == ("failed", True)
 
 
 def test_a_prefix_leaves_the_rest_alone() -> None:

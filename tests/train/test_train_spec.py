@@ -14,7 +14,10 @@ from iota_subnet.spec import RunSpec, SpecError, TrainSpec
     [
         ("delta_codec", "fp8", "choose one of fp32, bf16, int8, topk"),
         ("mean_codec", "topk", "choose one of fp32, bf16, int8$"),
-        ("activation_codec", "int8", "choose one of fp32, bf16$"),
+        ("activation_codec", "topk", "choose one of fp32, bf16, int8$"),
+        ("optimiser", "sgd", "choose one of adamw, muon$"),
+        ("muon_momentum", 1.0, r"must lie in \[0, 1\)"),
+        ("muon_rms", 0.0, "more than 0"),
         ("topk", 0.0, "more than 0 and at most 1"),
         ("topk", 1.01, "more than 0 and at most 1"),
         ("topk", float("nan"), "more than 0 and at most 1"),
