@@ -17,6 +17,11 @@ COMMANDS = {
     "score": ("iota_subnet.status.score_command", "explain what a miner has earned, part by part"),
     "audit": ("iota_subnet.validator.audit_command", "compute a replica's epoch again and judge it"),
     "status": ("iota_subnet.status.command", "say what this machine's neurons do, wait for and have earned"),
+    "model": ("iota_subnet.product.model_command", "say what a model and its split come to"),
+    "checkpoint": ("iota_subnet.product.checkpoint_command", "list, verify or prune the models that a run has kept"),
+    "export": ("iota_subnet.product.export_command", "write a run's model as a folder for transformers"),
+    "eval": ("iota_subnet.product.eval_command", "measure a model on held-out text"),
+    "generate": ("iota_subnet.product.generate_command", "let a model go on with a text"),
     "simulate": ("iota_subnet.sim.command", "play seeded disasters on the real core, in virtual time"),
 }
 

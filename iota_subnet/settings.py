@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from iota_subnet.model.importing import model_of, tokenizer_of, weights_digest, weights_of
 from iota_subnet.model.parameters import parameter_count
+from iota_subnet.model.presets import choose
 from iota_subnet.spec import PRESETS, DataSpec, ModelSpec, RunSpec, SpecError, SwarmSpec
 from template.errors import BadSettings
 from template.settings import AxonSettings, Group, NeuronGroup, NeuronSettings, Port
@@ -29,6 +30,13 @@ class RunSettings(Group):
     name: str = Field("iota", description="name of the run")
     preset: str = Field("tiny", description=f"size of the model: {', '.join(PRESETS)}")
     stages: int = Field(3, ge=1, description="pipeline stages")
+    split: str = Field("auto", description="blocks per stage: auto (balanced by FLOPs), even, or a list such as 5,5,2")
+    bottleneck: int | None = Field(
+        None, ge=0, description="values per token that cross a stage boundary; 0 sends all (default: the preset's)"
+    )
+    init: Path | None = Field(
+        None, description="begin with the model in this folder of transformers (a Llama, or from iota export)"
+    )
     epochs: int = Field(0, ge=0, description="epochs to train; 0 trains for ever")
     batches: int = Field(120, ge=1, description="microbatches per epoch")
     miners: int = Field(1, ge=1, description="ready miners that the first epoch waits for, a minute at most")
@@ -41,6 +49,7 @@ class RunSettings(Group):
     seed: int = Field(0, description="public seed of first weights, data order and stage choice")
     data: str = Field("stdlib", description="stdlib, text:GLOB, or hf:NAME (streamed by the datasets package)")
     keep_events: int = Field(1_000_000, ge=0, description="newest events that the ledger keeps at least; 0 keeps all")
+    keep_checkpoints: int = Field(3, ge=3, description="newest epochs whose model stays on disk (iota checkpoint)")
     tokenizer: str = Field("bytes", description="bytes, or a tokenizer for transformers' AutoTokenizer")
 
     def build(self) -> RunSpec:
@@ -50,7 +59,12 @@ class RunSettings(Group):
                 return RunSpec.from_json(self.spec.read_text(encoding="utf-8"))
             if self.preset not in PRESETS:
                 raise BadSettings(f"--run.preset (RUN_PRESET): {self.preset!r} is not one of {', '.join(PRESETS)}")
-            model = replace(PRESETS[self.preset], stages=self.stages)
+            began = ""
+            if self.init is None:
+                model = choose(self.preset, self.stages, self.bottleneck, split=self.split)
+            else:
+                stages = self.stages if "stages" in self.model_fields_set else None
+                model, began = imported(self.init, stages, self.bottleneck, self.split, self.seed)
         except OSError as error:
             raise BadSettings(f"--run.spec (RUN_SPEC): {self.spec} cannot be read: {error.strerror}") from None
         except SpecError as error:
@@ -62,8 +76,11 @@ class RunSettings(Group):
             overlap=self.overlap,
             max_blob_bytes=blob_limit(model),
         )
-        data = DataSpec(self.data, self.tokenizer)
-        return RunSpec(self.name, self.seed, model=model, swarm=swarm, data=data)
+        tokenizer = self.tokenizer
+        if self.init is not None and "tokenizer" not in self.model_fields_set:
+            tokenizer = tokenizer_of(self.init)
+        data = DataSpec(self.data, tokenizer)
+        return RunSpec(self.name, self.seed, init=began, model=model, swarm=swarm, data=data)
 
 
 class NeuronDefaults(NeuronGroup):
@@ -117,6 +134,12 @@ class MinerSettings(NeuronSettings):
     neuron: NeuronGroup = NeuronDefaults()
     work: WorkSettings = WorkSettings()
     blobs: DataServer = DataServer()
+
+
+def imported(folder: Path, stages: int | None, bottleneck: int | None, split: str, seed: int) -> tuple[ModelSpec, str]:
+    """The model in a folder of transformers, and the digest of its weights. Raises SpecError."""
+    model = model_of(folder, stages, bottleneck, split)
+    return model, weights_digest(weights_of(folder, model, seed))
 
 
 def blob_limit(model: ModelSpec) -> int:

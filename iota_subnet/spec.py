@@ -55,6 +55,7 @@ class ModelSpec:
     """A Llama-style decoder cut into `stages` runs of blocks.
 
     `bottleneck` is the width b of what crosses a stage boundary, made by `boundary_codec`; 0 sends the full `dim`.
+    `split` says how many blocks each stage has; empty is as even as can be (see `model.cost.balanced`).
     """
 
     preset: str = "tiny"
@@ -70,6 +71,7 @@ class ModelSpec:
     stages: int = 3
     bottleneck: int = 32
     boundary_codec: Bottleneck = "resbm"
+    split: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.boundary_codec not in get_args(Bottleneck):
@@ -83,6 +85,10 @@ class ModelSpec:
             raise SpecError(f"heads={self.heads} must be a multiple of kv_heads={self.kv_heads}")
         if not 0 <= self.bottleneck <= self.dim:
             raise SpecError(f"bottleneck={self.bottleneck} must lie between 0 (off) and dim={self.dim}")
+        if any(type(count) is not int or count < 1 for count in self.split):
+            raise SpecError(f"split={self.split} needs whole numbers of blocks, at least 1 each")
+        if self.split and (len(self.split) != self.stages or sum(self.split) != self.blocks):
+            raise SpecError(f"split={self.split} must cut {self.blocks} blocks into stages={self.stages} parts")
 
     @property
     def boundary(self) -> int:
@@ -104,9 +110,12 @@ class ModelSpec:
         return cost[stage] / sum(cost)
 
     def blocks_of(self, stage: int) -> range:
-        """The transformer blocks [a, b) of `stage`; earlier stages get the remainder."""
+        """The transformer blocks [a, b) of `stage`; without a `split` earlier stages get the remainder."""
         if not 0 <= stage < self.stages:
             raise SpecError(f"stage {stage} is not one of 0..{self.stages - 1}")
+        if self.split:
+            start = sum(self.split[:stage])
+            return range(start, start + self.split[stage])
         size, extra = divmod(self.blocks, self.stages)
         start = stage * size + min(stage, extra)
         return range(start, start + size + (stage < extra))
@@ -236,10 +245,14 @@ class DataSpec:
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """One training run. Two parties that hold the same `digest()` compute the same things."""
+    """One training run. Two parties that hold the same `digest()` compute the same things.
+
+    `init` is the digest of the first weights, if they were not drawn from the seed (see `model.importing`).
+    """
 
     name: str = "iota"
     seed: int = 0
+    init: str = ""
     version: int = SPEC_VERSION
     model: ModelSpec = field(default_factory=ModelSpec)
     train: TrainSpec = field(default_factory=TrainSpec)
@@ -344,4 +357,6 @@ PRESETS: dict[str, ModelSpec] = {
     "tiny": ModelSpec(),
     "100m": ModelSpec("100m", 32_000, 768, 12, 12, 4, 2048, 1024, stages=3, bottleneck=96),
     "1b": ModelSpec("1b", 128_256, 2048, 16, 32, 8, 8192, 2048, rope_theta=500_000.0, stages=4, bottleneck=64),
+    "15b": ModelSpec("15b", 128_256, 5120, 50, 40, 8, 13_824, 2048, rope_theta=500_000.0, stages=5, bottleneck=80),
+    "100b": ModelSpec("100b", 128_256, 9216, 90, 72, 8, 32_256, 4096, rope_theta=500_000.0, stages=16, bottleneck=144),
 }

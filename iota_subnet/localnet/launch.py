@@ -76,7 +76,11 @@ class Launcher:
         """The whole run; its summary. Raises NeuronError with what went wrong, Stopped on Ctrl-C."""
         spec = self.spec()
         left = [name for name in KEPT if (self.dir / name).exists()]
-        if left:
+        if self.options.resume:
+            for name in ("wallets", "state"):
+                # They belong to a chain that is gone, and miners that hold nothing are as good as new ones.
+                shutil.rmtree(self.dir / name, ignore_errors=True)
+        elif left:
             # Its chain is gone, and with it the wallets' registrations: there is nothing to go on with.
             raise BadSettings(f"--run-dir {self.dir}: another run has left {left[0]} there; choose a new folder")
         logs = self.dir / "logs"
@@ -148,6 +152,8 @@ class Launcher:
             "--axon.port", str(free_port(self.network.hub)), "--blobs.port", str(self._status_port),
             "--run.spec", str(self.dir / "spec.json"), "--run.dir", str(self.dir / "validator"),
         ]  # fmt: skip
+        if self.options.init is not None:
+            validator += ["--run.init", str(self.options.init.resolve())]
         self._commands["validator"] = lambda: family.start("validator", validator)
         self.restart("validator")
         for index in range(self.options.miners):
@@ -311,6 +317,8 @@ def main(options: Options) -> int:
         summary = launcher.run()
     except Stopped:
         console.print("stopped; no process is left behind", highlight=False)
+        if (launcher.dir / "validator").is_dir():
+            console.print(f"go on with: iota localnet --resume {launcher.dir}", markup=False, highlight=False)
         return 130
     for line in sentences(summary):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

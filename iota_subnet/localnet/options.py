@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from iota_subnet.core.state import Phase
 from iota_subnet.localnet import tun
 from iota_subnet.localnet.adversaries import Adversary, placed
 from iota_subnet.localnet.faults import Fault
 from iota_subnet.localnet.lanes import Link
-from iota_subnet.settings import blob_limit
+from iota_subnet.model.importing import model_of, tokenizer_of
+from iota_subnet.model.presets import choose
+from iota_subnet.product.source import open_run, state_of
+from iota_subnet.settings import blob_limit, imported
 from iota_subnet.spec import PRESETS, DataSpec, RunSpec, SpecError, SwarmSpec
 from iota_subnet.train.data import DataError, Feed
+from iota_subnet.validator.journal import LedgerError
 from template.errors import BadSettings
+
+STAGES = 3
 
 #: More on their way would train faster and worse: each microbatch makes the gradients of the others older.
 GRAPHS = 2
@@ -43,13 +49,26 @@ class Options:
     graphs: int = GRAPHS
     adversaries: tuple[Adversary, ...] = ()
     audit_miners: float = SwarmSpec().audit_miners
+    split: str = "auto"
+    bottleneck: int | None = None
+    init: Path | None = None
+    resume: bool = False
 
     def spec(self) -> RunSpec:
         """The run that these options describe. Raises BadSettings."""
+        if self.resume:
+            assert self.run_dir is not None
+            return _resumed(self.run_dir)
+        began, tokenizer = "", DataSpec().tokenizer
         try:
-            model = dataclasses.replace(PRESETS[self.preset], stages=self.stages)
+            if self.init is None:
+                model = choose(self.preset, self.stages, self.bottleneck, split=self.split)
+            else:
+                model, began = imported(self.init, self.stages, self.bottleneck, self.split, self.seed)
+                tokenizer = tokenizer_of(self.init)
         except SpecError as error:
-            raise BadSettings(f"--stages: {error}") from None
+            flags = "--init" if self.init is not None else "--stages, --bottleneck, --split"
+            raise BadSettings(f"{flags}: {error}") from None
         swarm = SwarmSpec(
             epochs=self.epochs,
             epoch_batches=self.batches,
@@ -60,7 +79,7 @@ class Options:
             audit_miners=self.audit_miners,
             max_blob_bytes=blob_limit(model),
         )
-        spec = RunSpec("localnet", self.seed, model=model, swarm=swarm, data=DataSpec(self.data))
+        spec = RunSpec("localnet", self.seed, init=began, model=model, swarm=swarm, data=DataSpec(self.data, tokenizer))
         return _with_text(spec)
 
 
@@ -77,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `iota localnet`."""
     add = parser.add_argument
     add("--miners", type=int, default=6, metavar="N", help="miner processes (default 6)")
-    add("--stages", type=int, default=3, metavar="K", help="pipeline stages (default 3)")
+    add("--stages", type=int, metavar="K", help=f"pipeline stages (default {STAGES}; those of --init, if it has any)")
     add("--epochs", type=int, default=4, metavar="E", help="epochs to train before the run ends (default 4)")
     add("--batches", type=int, default=200, metavar="B", help="microbatches per epoch (default 200)")
     add("--overlap", action="store_true", help="go on training while an epoch is merged")
@@ -90,6 +109,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "gradients older",
     )
     add("--preset", choices=sorted(PRESETS), default="tiny", help="size of the model (default tiny)")
+    add(
+        "--bottleneck",
+        type=int,
+        metavar="B",
+        help="values per token that cross a stage boundary; 0 sends all, which makes a plain Llama (default: the "
+        "preset's)",
+    )
+    add("--split", default="auto", metavar="S", help="blocks per stage: auto (balanced), even, or a list such as 3,2,1")
+    add(
+        "--init",
+        type=Path,
+        metavar="DIR",
+        help="begin with the model in a folder of transformers, a Llama or what iota export wrote; --preset is ignored",
+    )
     add("--data", default="stdlib", help="stdlib (default), text:GLOB, or hf:NAME, streamed by the datasets package")
     add("--seed", type=int, default=0, help="seed of first weights, data order and stage choice (default 0)")
     add(
@@ -140,6 +173,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", type=Path, metavar="FILE", help="also write the summary here")
     add("--no-ui", action="store_true", help="print plain lines instead of the live view")
     add("--run-dir", type=Path, metavar="DIR", help="folder of the run (default runs/localnet-TIME)")
+    add(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="go on with a run that was stopped or kept, from its newest checkpoint: its folder is used again, with a "
+        "new chain and miners that hold nothing",
+    )
     add("--keep", action="store_true", help="keep wallets, ledger and blobs; else only logs and summary.json stay")
     add(
         "--block-time",
@@ -153,6 +193,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def parse(raw: argparse.Namespace) -> Options:
     """Check what argparse cannot. Raises BadSettings."""
+    if raw.resume is not None:
+        if raw.run_dir is not None or raw.init is not None:
+            raise BadSettings("--resume uses that run's folder and model; leave out --run-dir and --init")
+        spec = _resumed(raw.resume)
+        raw.stages, raw.epochs, raw.batches = spec.model.stages, spec.swarm.epochs or 1, spec.swarm.epoch_batches
+        raw.run_dir, raw.keep = raw.resume, True
+    elif raw.stages is None:
+        raw.stages = _stages(raw.init)
     if raw.miners < raw.stages:
         raise BadSettings(f"--miners {raw.miners}: at least one miner per stage is needed; use --miners {raw.stages}")
     for name in ("miners", "stages", "epochs", "batches", "graphs"):
@@ -170,8 +218,37 @@ def parse(raw: argparse.Namespace) -> Options:
     return Options(
         raw.miners, raw.stages, raw.epochs, raw.batches, raw.preset, raw.data, raw.seed, tuple(faults),
         _link(raw), raw.json, not raw.no_ui, raw.run_dir, raw.keep, raw.block_time, raw.svg, raw.overlap, raw.graphs,
-        adversaries, raw.audit_miners,
+        adversaries, raw.audit_miners, raw.split, raw.bottleneck, raw.init, raw.resume is not None,
     )  # fmt: skip
+
+
+def _resumed(folder: Path) -> RunSpec:
+    """The specification of a run that can go on. Raises BadSettings."""
+    with open_run(folder) as run:
+        if run.folder == folder:
+            raise BadSettings(f"--resume {folder}: give the folder of an iota localnet run, which has validator/ in it")
+        try:
+            over = state_of(run.journal).phase is Phase.DONE
+            spec = RunSpec.from_json((folder / "spec.json").read_text(encoding="utf-8"))
+        except (OSError, LedgerError, SpecError) as error:
+            raise BadSettings(f"--resume {folder}: {error}") from None
+    if over:
+        raise BadSettings(
+            f"--resume {folder}: this run is complete; train its model further with: iota export --run {folder} "
+            "--out model, iota localnet --init model"
+        )
+    return spec
+
+
+def _stages(init: Path | None) -> int:
+    """As many as nobody asked otherwise."""
+    if init is None:
+        return STAGES
+    try:
+        model = model_of(init)
+    except SpecError as error:
+        raise BadSettings(f"--init: {error}") from None
+    return model.stages if model.bottleneck else min(STAGES, model.blocks)
 
 
 def _link(raw: argparse.Namespace) -> Link | None:

@@ -1,4 +1,7 @@
-"""Stages without a bottleneck as `transformers.LlamaForCausalLM`. transformers is imported on use only."""
+"""Stages as models of transformers and back: `LlamaForCausalLM` without a bottleneck, `IotaForCausalLM` with one.
+
+transformers is imported on use only.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from iota_subnet.model.stage import Stage
 from iota_subnet.spec import ModelSpec, SpecError
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM
+    from transformers import LlamaForCausalLM, PreTrainedModel
 
 _BLOCK = {
     "attn_norm": "input_layernorm",
@@ -42,8 +45,7 @@ def to_llama(stages: Sequence[Stage], model: ModelSpec) -> LlamaForCausalLM:
     """
     if model.bottleneck and model.stages > 1:
         raise SpecError(f"a model with bottleneck={model.bottleneck} is no Llama; export it as IotaForCausalLM")
-    if [stage.index for stage in stages] != list(range(model.stages)):
-        raise SpecError(f"to_llama needs the stages 0..{model.stages - 1} in order")
+    _complete(stages, model)
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -64,3 +66,44 @@ def to_llama(stages: Sequence[Stage], model: ModelSpec) -> LlamaForCausalLM:
     names = llama_names(model)
     llama.load_state_dict({names[name]: p.detach() for stage in stages for name, p in stage.named_parameters()})
     return llama
+
+
+def to_iota(stages: Sequence[Stage], model: ModelSpec) -> PreTrainedModel:
+    """The same function of tokens as the chained `stages`, as a float32 `IotaForCausalLM` with its own copies.
+
+    Raises:
+        SpecError: stages are missing, or a bottleneck of this release is unknown to `modeling_iota`.
+    """
+    _complete(stages, model)
+    from iota_subnet.model.auto import IotaConfig, IotaForCausalLM
+
+    config = IotaConfig(
+        vocab_size=model.vocab,
+        hidden_size=model.dim,
+        intermediate_size=model.ffn,
+        num_hidden_layers=model.blocks,
+        num_attention_heads=model.heads,
+        num_key_value_heads=model.kv_heads,
+        max_position_embeddings=model.seq,
+        rotary_base=model.rope_theta,
+        rms_norm_eps=model.norm_eps,
+        bottleneck=model.bottleneck,
+        boundaries=[model.blocks_of(stage).start for stage in range(1, model.stages)],
+    )
+    iota = IotaForCausalLM(config)
+    try:
+        iota.load_state_dict({name: p.detach() for stage in stages for name, p in stage.named_parameters()})
+    except RuntimeError as error:
+        raise SpecError(f"modeling_iota.py does not know this model's bottleneck: {error}") from None
+    return iota
+
+
+def to_transformers(stages: Sequence[Stage], model: ModelSpec) -> PreTrainedModel:
+    """The chained `stages` as whichever of the two can express them. Raises SpecError as these do."""
+    narrow = model.bottleneck and model.stages > 1
+    return to_iota(stages, model) if narrow else to_llama(stages, model)
+
+
+def _complete(stages: Sequence[Stage], model: ModelSpec) -> None:
+    if [stage.index for stage in stages] != list(range(model.stages)):
+        raise SpecError(f"the stages 0..{model.stages - 1} are needed, in order")

@@ -18,12 +18,13 @@ from iota_subnet.messages import Blob
 from iota_subnet.spec import BlobRef, RunSpec
 from iota_subnet.train.codec import BadPayload
 from iota_subnet.validator import compute
+from iota_subnet.validator.checkpoints import Checkpoints, checkpoint
 from iota_subnet.validator.compute import Compute, Shard
 from iota_subnet.validator.outgoing import Outgoing
 from iota_subnet.wire.blobs import BlobFetcher, BlobStore, FetchFailed
 from iota_subnet.wire.signing import Clock
 
-#: Epochs whose manifests are kept; a joiner needs the newest, a dispute the one before.
+#: Epochs whose manifests are kept at least; a joiner needs the newest, a dispute the one before.
 KEEP_EPOCHS = 3
 
 #: A contribution and its bytes.
@@ -31,7 +32,8 @@ Given = tuple[Contribution, bytes]
 
 
 class Auditor:
-    """Fetches what is needed, has it computed, posts the result."""
+    """Fetches what is needed, has it computed, posts the result. The states of the newest `keep` epochs stay, and with
+    `checkpoints` a file of each."""
 
     def __init__(
         self,
@@ -45,8 +47,12 @@ class Auditor:
         outgoing: Outgoing,
         post: Callable[[Event], object],
         clock: Clock,
+        checkpoints: Checkpoints | None = None,
+        keep: int = KEEP_EPOCHS,
     ) -> None:
         self._spec = spec
+        self._checkpoints = checkpoints
+        self._keep_epochs = max(keep, KEEP_EPOCHS)
         self._hotkey = hotkey
         self._sizes = sizes
         self._held_out = held_out
@@ -90,6 +96,9 @@ class Auditor:
         self._keep(action.epoch)
         loss = await self._pool.run(compute.held_out_loss, self._spec.to_json(), self._sizes(), states, self._held_out)
         logger.info("epoch {}: held-out loss {:.4f} nats per token", action.epoch, loss)
+        if self._checkpoints is not None:
+            made = checkpoint(action.epoch, loss, self._clock(), self._spec.digest(), action.manifests)
+            await asyncio.to_thread(self._checkpoints.save, made)
         names = tuple(manifest.name for manifest in action.manifests)
         self._post(Evaluated(at=self._clock(), epoch=action.epoch, loss=loss, manifests=names))
 
@@ -154,7 +163,9 @@ class Auditor:
 
     def _keep(self, epoch: int) -> None:
         """Let go of manifests that nobody will ask for; a blob that a newer manifest names stays."""
-        for old in [number for number in self._kept if number <= epoch - KEEP_EPOCHS]:
+        for old in [number for number in self._kept if number <= epoch - self._keep_epochs]:
+            if self._checkpoints is not None:
+                self._checkpoints.drop(old)
             gone = self._kept.pop(old)
             self._store.forget(gone.difference(*self._kept.values()))
 

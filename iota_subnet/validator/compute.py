@@ -85,6 +85,27 @@ def initial_states(spec_json: str) -> list[tuple[int, bytes, bytes]]:
     return [(parameter_count(spec.model, stage), *initial_state(spec, stage)) for stage in range(spec.model.stages)]
 
 
+def imported_states(spec_json: str, folder: str) -> list[tuple[int, bytes, bytes]]:
+    """As `initial_states`, with the weights in a folder of transformers.
+
+    Raises:
+        SpecError: they are not those that the specification names.
+    """
+    from pathlib import Path
+
+    import numpy as np
+
+    from iota_subnet.model.importing import weights_digest, weights_of
+    from iota_subnet.spec import SpecError
+    from iota_subnet.train.state import pack_state
+
+    spec = RunSpec.from_json(spec_json)
+    vectors = weights_of(Path(folder), spec.model, spec.seed)
+    if weights_digest(vectors) != spec.init:
+        raise SpecError(f"{folder} holds other weights than the run began with (init {spec.init[:12]}...)")
+    return [(vector.size, *pack_state(vector, np.zeros_like(vector))) for vector in vectors]
+
+
 def reduce_shard(
     spec_json: str, epoch: int, lo: int, hi: int, base: Sequence[Shard], given: Sequence[tuple[int, bytes]]
 ) -> tuple[bytes, bytes, bytes]:

@@ -241,6 +241,16 @@ def _locked(path: str) -> Any:
             time.sleep(0.02)
 
 
+@contextmanager
+def alone(path: Path | str) -> Iterator[None]:
+    """Nobody writes the ledger at `path` meanwhile. Raises LedgerError: somebody does."""
+    lock = _locked(str(path))
+    try:
+        yield
+    finally:
+        lock.close()
+
+
 def _written(mark: Mark) -> str:
     return f"{mark.seq} {mark.digest.hex()}"
 

@@ -21,10 +21,12 @@ from iota_subnet.core.state import Miner, RunState
 from iota_subnet.messages import ToMiner, ToOrchestrator
 from iota_subnet.protocol import History
 from iota_subnet.settings import ValidatorSettings, advertised
+from iota_subnet.spec import SpecError
 from iota_subnet.statusfile import NAME, StatusFile
 from iota_subnet.train.data import DataError, Feed
 from iota_subnet.validator import compute, history
 from iota_subnet.validator.audit import Auditor
+from iota_subnet.validator.checkpoints import BLOBS, Checkpoints
 from iota_subnet.validator.collector import Rounds, calm
 from iota_subnet.validator.compute import Compute
 from iota_subnet.validator.effects import Effects
@@ -98,7 +100,8 @@ class IotaValidator(BaseValidatorNeuron):
         pinned = dataclasses.replace(self.spec.data, eval_digest=feed.eval_digest())
         self.spec = dataclasses.replace(self.spec, data=pinned)
         orchestrator = self._open_ledger(run_dir)
-        self.store = DirStore(run_dir / "blobs", self.settings.blobs.max_bytes)
+        self.store = DirStore(run_dir / BLOBS, self.settings.blobs.max_bytes)
+        self.checkpoints = Checkpoints(run_dir)
         self._wire(feed, held_out, run_dir)
         self._service = Service(orchestrator, self.ledger, self.effects.perform, self._check)
         await self._serve()
@@ -182,7 +185,7 @@ class IotaValidator(BaseValidatorNeuron):
             raise BadSettings(f"--run.dir (RUN_DIR): {error}") from None
         self.auditor = Auditor(
             spec, self.hotkey, lambda: self.service.state.sizes, held_out, self.pool, self.fetcher, self.store,
-            outgoing, post, clock,
+            outgoing, post, clock, self.checkpoints, self.settings.run.keep_checkpoints,
         )  # fmt: skip
         self.inspector = Inspector(
             spec, self.hotkey, run_dir / "audits", self.replays, self.fetcher, outgoing, self.auditor.state, post, clock
@@ -220,9 +223,7 @@ class IotaValidator(BaseValidatorNeuron):
         """Draw the first weights, publish them, and open the ledger."""
         sizes: list[int] = []
         manifests: list[Manifest] = []
-        for stage, (size, weights, momentum) in enumerate(
-            await self.pool.run(compute.initial_states, self.spec.to_json())
-        ):
+        for stage, (size, weights, momentum) in enumerate(await self._first_states()):
             try:
                 refs = [self.store.put(part, pin=True) for part in (weights, momentum)]
             except StoreFull as error:
@@ -239,11 +240,26 @@ class IotaValidator(BaseValidatorNeuron):
             )
         )
 
+    async def _first_states(self) -> list[tuple[int, bytes, bytes]]:
+        """Size, weights and momentum of each stage before the first epoch."""
+        if not self.spec.init:
+            return await self.pool.run(compute.initial_states, self.spec.to_json())
+        folder = self.settings.run.init
+        if folder is None:
+            raise BadSettings(
+                "--run.init (RUN_INIT): this run begins with a model's weights; say in which folder they are"
+            )
+        try:
+            return await self.pool.run(compute.imported_states, self.spec.to_json(), str(folder))
+        except SpecError as error:
+            raise BadSettings(f"--run.init (RUN_INIT): {error}") from None
+
     def _recall(self, state: RunState) -> None:
         """What the process before this one had in mind: the scores it was to publish, the blobs it was to keep."""
         for report in [report for report in state.reports if report.scores][-1:]:
             self._take_scores(report.epoch, report.scores)
         kept = [*state.former, *state.safe, *state.manifests]
+        kept += [manifest for made in self.checkpoints.readable() for manifest in made.manifests]
         self.auditor.remember(kept)
         refs = [ref for manifest in kept for s in manifest.shards for ref in (s.weights, s.momentum)]
         refs += [batch.tokens for batch in state.batches.values() if batch.tokens is not None]

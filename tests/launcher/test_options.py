@@ -14,6 +14,8 @@ from iota_subnet.settings import RunSettings
 from iota_subnet.spec import PRESETS, RunSpec
 from iota_subnet.train.codec import encoded_size
 from template.errors import BadSettings
+from tests.model.llama import a_llama
+from tests.product.kit import make_run
 from tests.validator.kit import write_text
 
 
@@ -101,3 +103,49 @@ def test_a_run_that_cannot_be_is_refused_before_a_process_starts(argv: list[str]
     with pytest.raises(BadSettings) as caught:
         options(*argv).spec()
     assert words in str(caught.value)
+
+
+def test_a_run_can_begin_with_a_llama(tmp_path: Path) -> None:
+    data, folder = write_text(tmp_path / "text"), tmp_path / "llama"
+    a_llama(folder, vocab_size=256)
+    spec = options("--init", str(folder), "--stages", "2", "--data", data).spec()
+    assert (spec.model.stages, spec.model.bottleneck, spec.model.dim, spec.data.tokenizer) == (2, 0, 32, "bytes")
+    assert spec.init and options("--init", str(folder), "--data", data).stages == 3
+    settings = RunSettings(init=folder, stages=2, data=data).build()
+    assert (settings.model, settings.init) == (spec.model, spec.init)
+
+
+def test_a_llama_that_does_not_fit_is_told_why(tmp_path: Path) -> None:
+    data, folder = write_text(tmp_path / "text"), tmp_path / "llama"
+    with pytest.raises(BadSettings, match=r"--init: .*give a folder of transformers"):
+        options("--init", str(folder))
+    a_llama(folder, vocab_size=200)
+    with pytest.raises(BadSettings, match="needs a vocabulary of 256, the model has 200"):
+        options("--init", str(folder), "--data", data).spec()
+    with pytest.raises(BadSettings, match=r"--init: .*stages=6"):
+        options("--init", str(folder), "--data", data, "--stages", "6").spec()
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--resume", "HERE"], "no ledger.sqlite"),
+        (["--resume", "RUN"], "which has validator/ in it"),
+        (["--resume", "RUN", "--run-dir", "elsewhere"], "leave out --run-dir"),
+        (["--resume", "RUN", "--init", "model"], "leave out --run-dir and --init"),
+    ],
+)
+def test_what_cannot_be_resumed_is_told_why(tmp_path: Path, argv: list[str], words: str) -> None:
+    make_run(tmp_path / "made")
+    places = {"HERE": str(tmp_path), "RUN": str(tmp_path / "made" / "run")}
+    with pytest.raises(BadSettings, match=words):
+        options(*(places.get(word, word) for word in argv))
+
+
+def test_a_resumed_run_is_the_one_that_was_begun(tmp_path: Path) -> None:
+    spec = make_run(tmp_path)
+    (tmp_path / "run").rename(tmp_path / "validator")
+    (tmp_path / "spec.json").write_text(spec.to_json())
+    found = options("--resume", str(tmp_path), "--miners", "7", "--stages", "1")
+    assert found.spec() == spec and found.resume and found.keep
+    assert (found.miners, found.stages, found.run_dir) == (7, spec.model.stages, tmp_path)

@@ -14,6 +14,7 @@ from iota_subnet.spec import BlobRef
 from iota_subnet.train import codec
 from iota_subnet.train.runner import StageRunner, initial_state
 from iota_subnet.validator.audit import KEEP_EPOCHS, Auditor
+from iota_subnet.validator.checkpoints import Checkpoints
 from iota_subnet.validator.outgoing import Outgoing
 from iota_subnet.wire.blobs import BlobFetcher, BlobServer, DirStore, FetchFailed, MemoryStore
 from template.wallet import verify
@@ -31,6 +32,7 @@ class Audit:
 
     def __init__(self, folder: Path) -> None:
         self.store = DirStore(folder, 1 << 26)
+        self.checkpoints = Checkpoints(folder.parent)
         self.theirs = MemoryStore(1 << 26)
         self.runner = StageRunner(SPEC, STAGE)
         size = self.runner.parameters
@@ -46,7 +48,7 @@ class Audit:
         held_out = [codec.tokens_to_bytes(rng.integers(0, 256, shape).astype(np.int32)) for _ in range(2)]
         self.auditor = Auditor(
             SPEC, hotkey("V"), lambda: sizes, held_out, ThreadCompute(), self.fetcher, self.store, outgoing,
-            self.events.append, lambda: NOW,
+            self.events.append, lambda: NOW, self.checkpoints,
         )  # fmt: skip
 
     def served(self, data: bytes) -> BlobRef:
@@ -154,7 +156,7 @@ async def test_a_model_that_cannot_be_had_is_an_error_and_not_a_loss(audit: Audi
     audit.theirs.forget([manifest.shards[0].weights.digest])
     with pytest.raises(FetchFailed):
         await audit.auditor.evaluate(Evaluate(3, (audit.manifest(0), manifest)))
-    assert audit.events == []
+    assert audit.events == [] and audit.checkpoints.epochs() == []
 
 
 async def test_old_manifests_are_let_go_but_not_what_a_newer_one_names(audit: Audit) -> None:
@@ -168,3 +170,6 @@ async def test_old_manifests_are_let_go_but_not_what_a_newer_one_names(audit: Au
         await audit.auditor.evaluate(Evaluate(epoch, (Manifest(0, epoch, head.shards), tail)))
     assert [audit.store.has(name) for name in weights] == [False, True, True, True]
     assert audit.store.has(head.shards[0].weights.digest), "the head never changed"
+    assert audit.checkpoints.epochs() == [1, 2, 3]
+    for epoch in audit.checkpoints.epochs():
+        assert all(audit.store.has(ref.digest) for ref in audit.checkpoints.load(epoch).blobs())
