@@ -318,7 +318,8 @@ def main(options: Options) -> int:
     except Stopped:
         console.print("stopped; no process is left behind", highlight=False)
         if (launcher.dir / "validator").is_dir():
-            console.print(f"go on with: iota localnet --resume {launcher.dir}", markup=False, highlight=False)
+            line = f"go on with: iota localnet --resume {launcher.dir}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         return 130
     for line in sentences(summary):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
