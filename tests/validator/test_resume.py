@@ -93,4 +93,4 @@ async def test_other_weights_than_the_specification_names_are_refused(tmp_path: 
     spec = replace(spec, init="0" * 64, model=replace(spec.model, bottleneck=0))
     s = Begun(tmp_path, spec)
     with pytest.raises(BadSettings, match=r"--run\.init"):
-        await s.add_validator().run()
+        await s.tasks[s.add_validator()]
