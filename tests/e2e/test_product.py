@@ -14,7 +14,7 @@ import pytest
 
 from .drills import ROOT, processes_of
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 
 
 def iota(*argv: str) -> Any:
