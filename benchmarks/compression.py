@@ -36,14 +36,14 @@ from quality.designs import Knobs
 from quality.plot import Series, lines
 
 from iota_subnet.model import bottleneck, parameters
-from iota_subnet.spec import ModelSpec, RunSpec, TrainSpec
+from iota_subnet.spec import ActivationCodec, Bottleneck, ModelSpec, OptimiserName, RunSpec, TrainSpec
 from iota_subnet.train.data import Feed
 
 #: Found by trial at width 128 without a bottleneck; the best of 2e-3, 4e-3 for AdamW and of 4e-3, 1e-2 for Muon.
 RATES = {"adamw": 4e-3, "muon": 1e-2}
 
 #: Not in the product. The codec says whether the boundary carries token ids.
-DESIGNS: dict[str, tuple[str, Knobs]] = {
+DESIGNS: dict[str, tuple[Bottleneck, Knobs]] = {
     "one matrix each, no hidden layer": ("resbm", Knobs(encoder=0, decoder=0)),
     "no identity path": ("resbm", Knobs(identity=0)),
     "identity on half of b": ("resbm", Knobs(identity=0.5)),
@@ -63,11 +63,11 @@ DESIGNS: dict[str, tuple[str, Knobs]] = {
 class Arm:
     """One run. `ratio` 0 has no bottleneck; `design` names one of DESIGNS."""
 
-    optimiser: str
+    optimiser: OptimiserName
     seed: int
     ratio: int = 0
-    codec: str = "resbm"
-    wire: str = "bf16"
+    codec: Bottleneck = "resbm"
+    wire: ActivationCodec = "bf16"
     design: str = ""
 
     def name(self, options: argparse.Namespace) -> str:
@@ -107,8 +107,8 @@ def run(arm: Arm, options: argparse.Namespace) -> dict[str, Any]:
         trained = single.train(spec, feed_of(arm.seed), options.steps, max(1, options.steps // 10))
         counts = [parameters.parameter_count(spec.model, stage) for stage in range(spec.model.stages)]
     finally:
-        for known, kept in zip((bottleneck.CODECS, parameters.BOUNDARIES), before, strict=True):
-            known.update(kept)
+        bottleneck.CODECS.update(before[0])
+        parameters.BOUNDARIES.update(before[1])
     return {
         "loss": trained.loss,
         "curve": trained.curve,

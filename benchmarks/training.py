@@ -1,7 +1,7 @@
 """Held-out loss of a swarm against that of a single process, on the same tokens with the same optimiser and batch.
 
     python benchmarks/training.py --json [--svg docs/training.svg] [--out FILE]
-        [--seeds 3] [--optimisers adamw,muon] [--passes 20] [--accumulate 1] [--epochs 6] [--width 128]
+        [--seeds 3] [--optimisers adamw,muon] [--passes 20] [--accumulate 2] [--epochs 6] [--width 128]
         [--variants]
 
 Swarm: 3 stages x 2 replicas of the real core with real tensors in virtual time (`iota_subnet/rehearsal`), which merge
@@ -33,7 +33,7 @@ from quality import single, swarm
 from quality.book import Book, machine, row
 from quality.plot import Series, lines
 
-from iota_subnet.spec import ModelSpec, RunSpec, SwarmSpec, TrainSpec
+from iota_subnet.spec import ModelSpec, OptimiserName, RunSpec, SwarmSpec, TrainSpec
 from iota_subnet.train.data import Feed
 
 REPLICAS = 2
@@ -57,7 +57,7 @@ RATES = {"adamw": 1.5e-3, "muon": 8e-3}
 @dataclass(frozen=True)
 class Arm:
     kind: str
-    optimiser: str
+    optimiser: OptimiserName
     seed: int
 
     def name(self, options: argparse.Namespace) -> str:
@@ -145,7 +145,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="keep runs here, and do not repeat those that are there")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--passes", type=int, default=20, help="microbatches of a replica between merges (default 20)")
-    parser.add_argument("--accumulate", type=int, default=1, help="microbatches of a replica in a step (default 1)")
+    parser.add_argument("--accumulate", type=int, default=2, help="microbatches of a replica in a step (default 2)")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=3, help="runs of each, with seeds 0, 1, ... (default 3)")
     parser.add_argument("--optimisers", default="adamw,muon")

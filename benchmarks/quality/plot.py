@@ -51,7 +51,7 @@ def lines(
     ]
     for step in range(6):
         y = y0 + (y1 - y0) * step / 5
-        x, height = at(xs[0] if scale is float else ticks[0][0], y).split(",")
+        height = at(series[0].points[0][0], y).split(",")[1]
         parts.append(
             f'<line class="axis" stroke-width=".5" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height}" y2="{height}"/>'
         )
