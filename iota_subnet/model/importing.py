@@ -16,7 +16,6 @@ import blake3
 import numpy as np
 import numpy.typing as npt
 
-from iota_subnet.model.hf import llama_names
 from iota_subnet.model.parameters import initial_vector, parameters
 from iota_subnet.model.presets import divide
 from iota_subnet.spec import ModelSpec, SpecError
@@ -80,6 +79,9 @@ def weights_of(folder: Path, model: ModelSpec, seed: int) -> list[Floats]:
         SpecError: a tensor is missing, of another shape, or not finite.
     """
     given = _tensors(folder)
+    # Settings are read with what is above, in every process: it does not wait for torch.
+    from iota_subnet.model.hf import llama_names
+
     theirs = llama_names(model) if _config(folder).get("model_type") == "llama" else {}
     vectors: list[Floats] = []
     for stage in range(model.stages):
