@@ -30,15 +30,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 what was asked for did not come out, 2 a wrong setting or environment (one line says
     what to do)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["chain"]:
+    if arguments[:1] in (["chain"], ["faucet"]):
         # It stands alone: its command line is its own.
         from template.localnet.cli import main as chain
 
-        return chain(arguments[1:])
+        return chain(arguments[1:] if arguments[0] == "chain" else arguments)
     parser = argparse.ArgumentParser(prog="iota", description="IOTA on Bittensor: strangers' machines train one model.")
     parser.add_argument("--version", action="version", version=f"iota {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("chain", help="run the embedded test chain alone (iota chain --help)", add_help=False)
+    commands.add_parser("faucet", help="give TAO of the test chain to an address", add_help=False)
     for name, (module, help_text) in COMMANDS.items():
         command = commands.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
         if arguments[:1] == [name]:

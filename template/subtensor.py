@@ -38,6 +38,7 @@ R = TypeVar("R")
 
 CONNECT_TIMEOUT_S = 4.0
 WRITE_ATTEMPTS = 3
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class SubtensorChain:
@@ -123,6 +124,7 @@ class SubtensorChain:
                 return WeightsResult(
                     False, f"too soon: {passed} blocks since the last update, more than {limit} needed"
                 )
+            self._prepare_commit(subtensor, netuid)
             response = subtensor.set_weights(
                 wallet=self.wallet, netuid=netuid, uids=np.array(uids, dtype=np.int64),
                 weights=np.array(weights_u16, dtype=np.float32), version_key=version_key, mev_protection=False,
@@ -133,6 +135,18 @@ class SubtensorChain:
             return WeightsResult(True, response.message or "weights set", int(subtensor.get_current_block()))
 
         return self._write(send)
+
+    def _prepare_commit(self, subtensor: Any, netuid: int) -> None:
+        """The embedded chain opens committed weights with a beacon of its own; every other chain with the SDK's."""
+        if urlsplit(self._endpoint).hostname not in LOOPBACK or not subtensor.commit_reveal_enabled(netuid):
+            return
+        from template.localnet.beacon import install
+        from template.localnet.rpc import NODE_NAME
+
+        if subtensor.substrate.rpc_request("system_name", [])["result"] == NODE_NAME:
+            from bittensor.core.extrinsics import weights
+
+            install(weights)
 
     def close(self) -> None:
         """Close the connection that reads keep."""

@@ -5,10 +5,12 @@ Time enters only as the ``now_ms`` argument of :meth:`LocalChain.produce_block`.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import template.localnet.calls  # noqa: F401  (registers the call handlers)
 from template.localnet.accounts import DEV_URIS, account_from_uri
+from template.localnet.calls.shield import shielded_by
 from template.localnet.config import ChainConfig
 from template.localnet.dispatch import Context, apply_signed, dispatch_info, fee_of
 from template.localnet.epoch import mint, run_due_epochs
@@ -21,8 +23,11 @@ from template.localnet.registration import adjust_burn, create_root
 from template.localnet.runtime_api import call_runtime_api
 from template.localnet.runtime_api.registry import Query
 from template.localnet.scale import encode_compact
+from template.localnet.shield import CannotOpen, open_shielded
 from template.localnet.state import AccountId, ChainState
 from template.localnet.storage import keys_with_prefix, read
+
+logger = logging.getLogger(__name__)
 
 HASHES_KEPT = 4096  # blocks whose hash is remembered, the longest era
 _NO_BLOCK = bytes(32)
@@ -44,22 +49,47 @@ class Block:
 class LocalChain:
     """One chain from genesis; see the package README for what agrees with the real runtime.
 
-    ``genesis_ms`` (Unix milliseconds) goes into the genesis hash, so that every run is a chain of its own.
+    ``genesis_ms`` (Unix milliseconds) and ``seed`` go into the genesis hash, so that every run can be a chain of its
+    own.
     """
 
-    def __init__(self, config: ChainConfig, genesis_ms: int = 0) -> None:
-        self.config = config
-        self.state = self._genesis(config, genesis_ms)
-        self.pool = Pool(config.max_pool)
-        self._blocks: dict[bytes, Block] = {}
-        self._states: dict[bytes, ChainState] = {}
+    def __init__(self, config: ChainConfig, genesis_ms: int = 0, seed: bytes = b"") -> None:
+        self._begin(self._genesis(config, genesis_ms, seed))
         self.head = self._seal(self.state, _NO_BLOCK, ())
         self.genesis_hash = self.head.hash
+
+    def _begin(self, state: ChainState) -> None:
+        self.config = state.config
+        self.state = state
+        self.pool = Pool(state.config.max_pool)
+        self._blocks: dict[bytes, Block] = {}
+        self._states: dict[bytes, ChainState] = {}
         self._last_dropped: list[SignedExtrinsic] = []
 
+    @classmethod
+    def resume(cls, state: ChainState, head: Block | None, hashes: dict[int, bytes], seed: bytes = b"") -> LocalChain:
+        """A chain that goes on from ``state`` after the block ``head``, knowing the ``hashes`` of earlier blocks.
+
+        Without a head it is a copy: the same state and block number under a new genesis hash, made from ``seed``.
+        """
+        chain = cls.__new__(cls)
+        chain._begin(state)
+        if head is None:
+            state.seed = seed
+            state.events = []
+            state.block_hashes = {0: blake2_256(b"copy" + seed)}
+            chain.head = chain._seal(state, state.block_hashes[0], ())
+        else:
+            state.block_hashes = {**hashes, head.number: head.hash}
+            chain.head = head
+            chain._blocks[head.hash] = head
+            chain._states[head.hash] = state
+        chain.genesis_hash = state.block_hashes[0]
+        return chain
+
     @staticmethod
-    def _genesis(config: ChainConfig, genesis_ms: int) -> ChainState:
-        state = ChainState(config, now_ms=genesis_ms, sudo_key=account_from_uri(DEV_URIS[0]))
+    def _genesis(config: ChainConfig, genesis_ms: int, seed: bytes) -> ChainState:
+        state = ChainState(config, seed, now_ms=genesis_ms, sudo_key=account_from_uri(DEV_URIS[0]))
         for uri in DEV_URIS:
             state.deposit(account_from_uri(uri), config.endowment)
             state.total_issuance += config.endowment
@@ -108,6 +138,13 @@ class LocalChain:
 
     def produce_block(self, now_ms: int) -> Block:
         """Build the next block at ``now_ms`` (Unix ms, moved forward if not later than the last one)."""
+        return self._extend(now_ms, None)
+
+    def replay(self, now_ms: int, extrinsics: list[bytes]) -> Block:
+        """Build the next block as it was built before: ``extrinsics`` are those of the block, timestamp included."""
+        return self._extend(now_ms, [decode_extrinsic(raw) for raw in extrinsics[1:]])
+
+    def _extend(self, now_ms: int, recorded: list[SignedExtrinsic] | None) -> Block:
         state = self.state.clone()
         state.block += 1
         state.events = []
@@ -120,17 +157,29 @@ class LocalChain:
         Context(state, None, 0).emit("System", "ExtrinsicSuccess", {"dispatch_info": dispatch_info(False, True)})
         extrinsics = [timestamp_inherent(now_ms)]
         self._last_dropped = []
-        for extrinsic in self.pool.take_ready(state):
+        shielded: list[bytes] = []
+        for extrinsic in self.pool.take_ready(state) if recorded is None else recorded:
             if self._still_payable(extrinsic, state):
                 state = apply_signed(state, extrinsic.signer, extrinsic.call, extrinsic.tip, len(extrinsics))
                 extrinsics.append(extrinsic.raw)
+                shielded.extend(shielded_by(extrinsic.call))
             else:
                 self._last_dropped.append(extrinsic)
         self.state = state
         self.head = self._seal(state, self.head.hash, tuple(extrinsics))
         self._last_dropped.extend(self.pool.drop_stale(state))
         self._forget()
+        if recorded is None:
+            self._unshield(shielded)
         return self.head
+
+    def _unshield(self, ciphertexts: list[bytes]) -> None:
+        """Put what clients encrypted to this chain into the pool, for the next block; the rest is dropped."""
+        for ciphertext in ciphertexts:
+            try:
+                self.submit(open_shielded(self.state.seed, ciphertext))
+            except (CannotOpen, InvalidExtrinsic) as error:
+                logger.warning("a shielded extrinsic was dropped: %s", error)
 
     @staticmethod
     def _still_payable(extrinsic: SignedExtrinsic, state: ChainState) -> bool:
@@ -149,7 +198,7 @@ class LocalChain:
         """Hash the header and keep block and state. The roots are digests, not trie roots."""
         hashes = tuple(blake2_256(raw) for raw in extrinsics)
         extrinsics_root = blake2_256(b"".join(hashes))
-        digest = f"{state.block}:{state.now_ms}:{state.total_issuance}:{len(state.events)}".encode()
+        digest = f"{state.block}:{state.now_ms}:{state.total_issuance}:{len(state.events)}".encode() + state.seed
         state_root = blake2_256(parent + extrinsics_root + digest)
         header = parent + encode_compact(state.block) + state_root + extrinsics_root + b"\x00"
         block = Block(state.block, blake2_256(header), parent, state_root, extrinsics_root, extrinsics, hashes)

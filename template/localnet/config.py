@@ -24,6 +24,8 @@ class ChainConfig:
     network_rate_limit: int = 0
     start_call_delay: int = 0
     commit_reveal: bool = False
+    reveal_period: int = 1  # epochs
+    yuma3: bool = False
     immunity_period: int = 200
     activity_cutoff: int = 5000
     max_uids: int = 256
@@ -51,6 +53,8 @@ class ChainConfig:
     existential_deposit: int = 500
     transaction_fee: int = 100_000
     endowment: int = 1_000_000 * RAO_PER_TAO
+    moving_price_alpha: float = 0.000003  # weight of the current price in the moving one, once a subnet is old
+    price_halving_blocks: int = 201_600  # a subnet of this age has half of that weight
     history_blocks: int = 256
     max_pool: int = 4096
 

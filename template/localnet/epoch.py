@@ -8,11 +8,12 @@ no TAO-flow shares, no root sale (root stake counts as stake weight and is paid 
 from __future__ import annotations
 
 from template.localnet.economy import alpha_price
+from template.localnet.fixed import BITS, ONE, mul
 from template.localnet.state import MAX_U16, ROOT_NETUID, AccountId, ChainState, Subnet
+from template.localnet.weighing import reveal_due
 from template.localnet.yuma import EpochInput, EpochResult, run_epoch
 
 BLOCK_EMISSION = 10**9  # rao, both of TAO over all subnets and of alpha per subnet
-_PRICE_MEMORY = 0.999  # of the moving price, per block
 
 
 def is_epoch_block(block: int, netuid: int, tempo: int) -> bool:
@@ -32,8 +33,10 @@ def mint(state: ChainState) -> None:
     prices = sum(subnet.moving_price for subnet in running)
     for subnet in running:
         tao = int(BLOCK_EMISSION * subnet.moving_price / prices) if prices > 0 else 0
-        price = alpha_price(subnet)
-        alpha = min(int(tao / price), BLOCK_EMISSION) if price > 0 else 0
+        price = (subnet.tao_in << BITS) // subnet.alpha_in if subnet.alpha_in else 0
+        alpha = min((tao << BITS) // price, BLOCK_EMISSION) if price else 0
+        if not subnet.params.registration_allowed:
+            tao = 0
         subnet.tao_in += tao
         subnet.alpha_in += alpha
         subnet.alpha_out += BLOCK_EMISSION
@@ -43,7 +46,15 @@ def mint(state: ChainState) -> None:
         # both parts are rounded down, so one rao is lost, as on the real chain
         subnet.pending_owner_cut += BLOCK_EMISSION * state.config.owner_cut // MAX_U16
         subnet.pending_emission += BLOCK_EMISSION * (MAX_U16 - state.config.owner_cut) // MAX_U16
-        subnet.moving_price = _PRICE_MEMORY * subnet.moving_price + (1 - _PRICE_MEMORY) * alpha_price(subnet)
+        _move_price(state, subnet)
+
+
+def _move_price(state: ChainState, subnet: Subnet) -> None:
+    """Moving price of at most 1, slow for a young subnet, as the real runtime has it."""
+    age = max(state.block - (subnet.started_at or 0), 0)
+    weight = mul(int(state.config.moving_price_alpha * ONE), (age << BITS) // (age + state.config.price_halving_blocks))
+    before, price = int(subnet.moving_price * ONE), int(min(alpha_price(subnet), 1.0) * ONE)
+    subnet.moving_price = (mul(weight, price) + mul(ONE - weight, before)) / ONE
 
 
 def run_due_epochs(state: ChainState) -> list[int]:
@@ -80,6 +91,11 @@ def epoch_input(state: ChainState, subnet: Subnet) -> EpochInput:
         validator_permit=subnet.validator_permit,
         weights=subnet.weights,
         bonds=subnet.bonds,
+        yuma3=params.yuma3,
+        liquid_alpha=params.liquid_alpha,
+        alpha_low=params.alpha_low,
+        alpha_high=params.alpha_high,
+        alpha_sigmoid_steepness=params.alpha_sigmoid_steepness,
     )
 
 
@@ -95,11 +111,12 @@ def _store(subnet: Subnet, result: EpochResult) -> None:
     subnet.validator_trust = result.validator_trust
     subnet.pruning_scores = result.pruning_scores
     subnet.bonds = result.bonds
-    subnet.emission = [a + b for a, b in zip(result.server_emission, result.validator_emission, strict=True)]
+    subnet.emission = result.emission
 
 
 def run_subnet_epoch(state: ChainState, subnet: Subnet) -> None:
     """Consensus, payout and reset of the pending amounts."""
+    reveal_due(state, subnet)
     if subnet.size:
         result = run_epoch(epoch_input(state, subnet))
         _store(subnet, result)

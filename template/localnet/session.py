@@ -25,6 +25,7 @@ from template.localnet.rpc import (
 
 MAX_SUBSCRIPTIONS = 256
 MAX_BATCH = 512
+MAX_ADVANCE = 100  # blocks that one message may ask for
 _TOO_MANY = -32006
 
 
@@ -45,6 +46,7 @@ class Session:
         self._storage: dict[str, _StorageWatch] = {}
         self._quiet: set[str] = set()  # subscriptions that never push again
         self._outbox: list[str] = []
+        self._wanted = 0
 
     def handle(self, text: str | bytes) -> list[str]:
         """Texts to send back, the answer first; malformed input gives a JSON-RPC error."""
@@ -154,6 +156,19 @@ class Session:
             known = True
         return known
 
+    def advance(self, params: Params) -> int:
+        """Ask for blocks; returns the number of the last of them, which the server makes after the answer."""
+        count = params[0] if params else None
+        if type(count) is not int or not 1 <= count <= MAX_ADVANCE:
+            raise RpcError(INVALID_PARAMS, f"Invalid params: a number of blocks within 1..{MAX_ADVANCE} is expected")
+        self._wanted = min(self._wanted + count, MAX_ADVANCE)
+        return self._chain.head.number + self._wanted
+
+    def take_wanted(self) -> int:
+        """How many blocks the last message asked for."""
+        wanted, self._wanted = self._wanted, 0
+        return wanted
+
     def on_block(self, block: Block) -> list[str]:
         """Notifications that a new block causes on this connection."""
         self._outbox = []
@@ -197,6 +212,7 @@ SUBSCRIPTIONS: dict[str, Callable[[Session, Params], Any]] = {
     "state_subscribeRuntimeVersion": Session.subscribe_runtime_version,
     "state_subscribeStorage": Session.subscribe_storage,
     "author_submitAndWatchExtrinsic": Session.submit_and_watch,
+    "dev_advance": Session.advance,
     **{
         name: Session.unsubscribe
         for name in (

@@ -7,7 +7,7 @@ stakes of one hotkey, accounts, hyperparameters) is immutable or replaced as a w
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from template.localnet.codec import Enum
@@ -47,6 +47,13 @@ class Hyperparameters:
     weights_rate_limit: int
     serving_rate_limit: int
     commit_reveal: bool
+    reveal_period: int  # epochs between a commit and its reveal
+    yuma3: bool
+    liquid_alpha: bool
+    alpha_low: int
+    alpha_high: int
+    alpha_sigmoid_steepness: int  # hundredths
+    bonds_reset: bool
     bonds_moving_avg: int
     bonds_penalty: int
     min_burn: int
@@ -74,6 +81,13 @@ class Hyperparameters:
             weights_rate_limit=config.weights_rate_limit,
             serving_rate_limit=config.serving_rate_limit,
             commit_reveal=config.commit_reveal,
+            reveal_period=config.reveal_period,
+            yuma3=config.yuma3,
+            liquid_alpha=False,
+            alpha_low=45875,
+            alpha_high=58982,
+            alpha_sigmoid_steepness=1000,
+            bonds_reset=False,
             bonds_moving_avg=config.bonds_moving_avg,
             bonds_penalty=config.bonds_penalty,
             min_burn=config.min_burn,
@@ -145,7 +159,13 @@ class Subnet:
     bonds: list[Row] = field(default_factory=list)
     axons: dict[AccountId, dict[str, int]] = field(default_factory=dict)
     prometheus: dict[AccountId, dict[str, int]] = field(default_factory=dict)
+    # epoch -> ((hotkey, block, encrypted weights, round that opens them), ...)
+    commits: dict[int, tuple[tuple[AccountId, int, bytes, int], ...]] = field(default_factory=dict)
     alpha_dividends: dict[AccountId, int] = field(default_factory=dict)
+
+    def set(self, **changes: Any) -> None:
+        """Replace hyperparameters; the record is shared with older states and is not changed in place."""
+        self.params = replace(self.params, **changes)
 
     @property
     def size(self) -> int:
@@ -166,6 +186,7 @@ class ChainState:
     """Everything a block can change. Account ids are 32 raw bytes, amounts are rao."""
 
     config: ChainConfig
+    seed: bytes = b""  # makes the genesis hash one of its own, and derives what a real node would draw
     block: int = 0
     now_ms: int = 0
     sudo_key: AccountId = ZERO_ACCOUNT

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from template.localnet.codec import Enum
+from template.localnet.shield import public_key
 from template.localnet.state import ROOT_NETUID, Account, ChainState, Subnet
 
 Keys = tuple[Any, ...]
@@ -135,6 +136,11 @@ def _moving_price(subnet: Subnet) -> dict[str, int]:
     return {"bits": int(subnet.moving_price * 2**32)}
 
 
+def _commits(state: ChainState, keys: Keys) -> Any:
+    subnet = state.subnets.get(keys[0])
+    return None if subnet is None else subnet.commits.get(keys[1])
+
+
 _SETTINGS: dict[str, Callable[[ChainState], Any]] = {
     "TaoWeight": lambda state: state.config.tao_weight,
     "StakeThreshold": lambda state: state.config.stake_threshold,
@@ -161,6 +167,8 @@ _SYSTEM: dict[str, View] = {
     "System.Events": _plain(_events),
     "Timestamp.Now": _plain(lambda state: state.now_ms),
     "Balances.TotalIssuance": _plain(lambda state: state.total_issuance),
+    "MevShield.CurrentKey": _plain(lambda state: public_key(state.seed)),
+    "MevShield.NextKey": _plain(lambda state: public_key(state.seed)),  # never rotates here
     "Sudo.Key": _plain(lambda state: state.sudo_key),
     "Commitments.CommitmentOf": _table(lambda state: state.commitments),
 }
@@ -204,6 +212,9 @@ _PARAMETERS: dict[str, Callable[[Subnet], Any]] = {
     "ServingRateLimit": lambda s: s.params.serving_rate_limit,
     "CommitRevealWeightsEnabled": lambda s: s.params.commit_reveal,
     "BondsMovingAverage": lambda s: s.params.bonds_moving_avg,
+    "RevealPeriodEpochs": lambda s: s.params.reveal_period,
+    "Yuma3On": lambda s: s.params.yuma3,
+    "LiquidAlphaOn": lambda s: s.params.liquid_alpha,
     "BondsPenalty": lambda s: s.params.bonds_penalty,
     "MinBurn": lambda s: s.params.min_burn,
     "MaxBurn": lambda s: s.params.max_burn,
@@ -270,6 +281,10 @@ VIEWS: dict[str, View] = {
     **{f"SubtensorModule.{name}": _per_subnet(read) for name, read in {**_PARAMETERS, **_SUBNET}.items()},
     "SubtensorModule.BlocksSinceLastStep": View(
         _blocks_since_last_step, lambda state: [(netuid,) for netuid in state.subnets]
+    ),
+    "SubtensorModule.TimelockedWeightCommits": View(
+        lambda state, keys: _commits(state, keys) or None,
+        lambda state: [(netuid, epoch) for netuid, subnet in state.subnets.items() for epoch in subnet.commits],
     ),
     "SubtensorModule.Uids": _per_hotkey(lambda s: s.uids),
     "SubtensorModule.Axons": _per_hotkey(lambda s: s.axons),

@@ -1,26 +1,22 @@
 """One Yuma consensus epoch as a pure function of its inputs.
 
-Follows the epoch rules measured on subtensor spec 293 ("Epoch rules" 1-10 of the reference vectors) in float64; results
-agree with that runtime within 1 unit of each u16 field and 5 rao of emission. Yuma3, liquid alpha and child keys are
-left out.
+Follows the epoch rules measured on subtensor spec 293 in that runtime's own fixed point (:mod:`.fixed`), so that every
+result is equal to its, bit by bit. Stake that child keys move is the caller's business: it is in the stake given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+from template.localnet import fixed
+from template.localnet.fixed import ONE, Matrix, Vector
+from template.localnet.liquid_alpha import liquid_average
 
-Floats: TypeAlias = NDArray[np.float64]
-Bools: TypeAlias = NDArray[np.bool_]
 Row = tuple[tuple[int, int], ...]
 
-U16 = 65535
-_FIXED_STEP = 2.0**-32  # resolution of the runtime's I32F32 numbers
-_ROUNDING = 1e-9  # float noise allowed before truncation, well below one u16 unit
+_STAKE_BITS = 64  # stakes are I64F64 until they are shares
+_MILLION = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -49,11 +45,19 @@ class EpochInput:
     validator_permit: Sequence[bool]
     weights: Sequence[Row]
     bonds: Sequence[Row]
+    yuma3: bool = False
+    liquid_alpha: bool = False  # acts only with yuma3
+    alpha_low: int = 45875
+    alpha_high: int = 58982
+    alpha_sigmoid_steepness: int = 1000  # hundredths
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What the epoch stores; u16 lists unless said otherwise. Emissions are rao of alpha per uid."""
+    """What the epoch stores; u16 lists unless said otherwise. Emissions are rao of alpha per uid.
+
+    ``emission`` is that of both parts as the runtime stores it: rounded once.
+    """
 
     active: list[bool]
     validator_permit: list[bool]
@@ -67,164 +71,175 @@ class EpochResult:
     pruning_scores: list[int]
     server_emission: list[int]
     validator_emission: list[int]
+    emission: list[int]
     bonds: list[Row]
 
 
-def _normalize(values: Floats) -> Floats:
-    total = float(values.sum())
-    return values / total if total > 0 else values
+def _stake_shares(inputs: EpochInput) -> Vector:
+    """Stake per uid as a share of all stake (rule 2); stakes below the threshold count nothing."""
+    tao_weight = ((inputs.tao_weight << 32) // (2**64 - 1)) << 32  # kept by the runtime with 32 fraction bits
+    pairs = zip(inputs.alpha_stake, inputs.root_stake, strict=True)
+    stakes = [(alpha << _STAKE_BITS) + root * tao_weight for alpha, root in pairs]
+    counted = [stake if stake >> _STAKE_BITS >= inputs.stake_threshold else 0 for stake in stakes]
+    total = sum(counted)
+    return [(stake << fixed.BITS) // total for stake in counted] if total else [0] * len(counted)
 
 
-def _normalize_columns(matrix: Floats) -> Floats:
-    totals = matrix.sum(axis=0)
-    return matrix / np.where(totals > 0, totals, 1.0)
-
-
-def _normalize_rows(matrix: Floats) -> Floats:
-    totals = matrix.sum(axis=1, keepdims=True)
-    return matrix / np.where(totals > 0, totals, 1.0)
-
-
-def _dense(rows: Sequence[Row], size: int) -> Floats:
-    matrix = np.zeros((size, size))
-    for i, row in enumerate(rows):
-        for j, value in row:
-            if j < size:
-                matrix[i, j] = value
-    return matrix
-
-
-def _to_u16(values: Floats) -> list[int]:
-    return [int(v) for v in np.floor(np.clip(values, 0.0, 1.0) * U16 + _ROUNDING * U16)]
-
-
-def _to_u16_upscaled(values: Floats) -> list[int]:
-    peak = float(values.max(initial=0.0))
-    return _to_u16(values / peak) if peak > 0 else [0] * len(values)
-
-
-def _stake_shares(inputs: EpochInput) -> Floats:
-    """Stake per uid as a share of all stake; shares below 2^-32 are zero (rule 2)."""
-    root = np.asarray(inputs.root_stake, dtype=np.float64) * (inputs.tao_weight / 2.0**64)
-    total = np.asarray(inputs.alpha_stake, dtype=np.float64) + root
-    total[total < inputs.stake_threshold] = 0.0
-    shares = _normalize(total)
-    shares[shares < _FIXED_STEP] = 0.0
-    return shares
-
-
-def _top_permits(stake: Floats, limit: int) -> Bools:
+def _top_permits(stake: Vector, limit: int) -> list[bool]:
     """The ``limit`` largest nonzero stakes; on equal stake the higher uid wins (rule 2)."""
-    permits = np.zeros(len(stake), dtype=np.bool_)
     order = sorted(range(len(stake)), key=lambda uid: (stake[uid], uid), reverse=True)
-    for uid in order[:limit]:
-        permits[uid] = stake[uid] > 0
-    return permits
+    chosen = set(order[:limit])
+    return [uid in chosen and stake[uid] > 0 for uid in range(len(stake))]
 
 
-def _voting_weights(inputs: EpochInput, permits: Bools) -> Floats:
+def _voting_weights(inputs: EpochInput) -> Matrix:
     """Row-normalised weights of permitted validators, without the diagonal and stale entries (rules 2, 4, 5)."""
-    size = len(permits)
-    weights = _dense(inputs.weights, size)
-    weights[~permits] = 0.0
-    for uid in range(size):
-        if uid != inputs.owner_uid:
-            weights[uid, uid] = 0.0
-    updated = np.asarray(inputs.last_update, dtype=np.int64)
-    registered = np.asarray(inputs.block_at_registration, dtype=np.int64)
-    weights[updated[:, None] <= registered[None, :]] = 0.0
-    return _normalize_rows(weights)
+    size, registered = len(inputs.alpha_stake), inputs.block_at_registration
+    rows: Matrix = []
+    for uid, row in enumerate(inputs.weights):
+        updated = inputs.last_update[uid]
+        if not inputs.validator_permit[uid]:
+            row = ()
+        rows.append(
+            [
+                (j, value << fixed.BITS)
+                for j, value in row
+                if j < size and (j != uid or uid == inputs.owner_uid) and updated > registered[j]
+            ]
+        )
+    return fixed.rows_normalized(rows)
 
 
-def _consensus(weights: Floats, stake: Floats, kappa: float) -> Floats:
+def _weighted_median(stake: Vector, votes: Vector, minority: int, whole: int) -> int:
+    """The runtime's search for the vote with ``minority`` of the stake below it, pivot by pivot."""
+    low, high, voters = 0, whole, list(range(len(stake)))
+    while len(voters) > 1:
+        pivot = votes[voters[len(voters) // 2]]
+        lower = [i for i in voters if votes[i] < pivot]
+        upper = [i for i in voters if votes[i] > pivot]
+        below = low + sum(stake[i] for i in lower)
+        above = high - sum(stake[i] for i in upper)
+        if minority < below and lower:
+            voters, high = lower, below
+        elif above <= minority and upper:
+            voters, low = upper, above
+        else:
+            return pivot
+    return votes[voters[0]] if voters else 0
+
+
+def _consensus(weights: Matrix, stake: Vector, kappa: int) -> Vector:
     """Per miner the smallest weight w such that the stake voting at most w exceeds 1 - kappa (rule 6)."""
     size = len(stake)
-    voters = np.flatnonzero(stake > 0)
-    if len(voters) == 0:
-        return np.zeros(size)
-    votes = weights[voters]
-    order = np.argsort(votes, axis=0, kind="stable")
-    ordered = np.take_along_axis(votes, order, axis=0)
-    reached = np.cumsum(stake[voters][order], axis=0)
-    # equal votes count together, so each row takes the total of the last equal one
-    for i in range(len(voters) - 2, -1, -1):
-        reached[i] = np.where(ordered[i] == ordered[i + 1], reached[i + 1], reached[i])
-    enough = reached > (1.0 - kappa) + _ROUNDING * 1e-3
-    # with kappa 0 nothing exceeds 1 - kappa: then the highest vote stands
-    first = np.where(enough.any(axis=0), np.argmax(enough, axis=0), len(voters) - 1)
-    return np.asarray(ordered[first, np.arange(size)], dtype=np.float64)
+    voters = [uid for uid in range(size) if stake[uid] > 0]
+    shares = fixed.normalized([stake[uid] for uid in voters])
+    whole = sum(shares)
+    columns = [[0] * len(voters) for _ in range(size)]
+    for place, uid in enumerate(voters):
+        for j, value in weights[uid]:
+            columns[j][place] = value
+    return [_weighted_median(shares, votes, whole - kappa, whole) if any(votes) else 0 for votes in columns]
 
 
-def _next_bonds(inputs: EpochInput, weights: Floats, clipped: Floats, stake: Floats) -> Floats:
-    """Column-normalised moving average of bonds (rules 8, 9)."""
-    size = len(stake)
-    old = _dense(inputs.bonds, size)
-    registered = np.asarray(inputs.block_at_registration, dtype=np.int64)
-    old[:, inputs.block - inputs.tempo <= registered] = 0.0
-    old = _normalize_columns(old)
-    penalty = inputs.bonds_penalty / U16
-    mixed = weights + penalty * (clipped - weights)
-    fresh = _normalize_columns(mixed * stake[:, None])
-    alpha = 1.0 - inputs.bonds_moving_avg / 1_000_000
-    return _normalize_columns(alpha * fresh + (1.0 - alpha) * old)
+def _kept_bonds(inputs: EpochInput, scale: Callable[[int], int]) -> Matrix:
+    """Old bonds without those to neurons registered since the last epoch (rule 9)."""
+    size, last = len(inputs.alpha_stake), max(inputs.block - inputs.tempo, 0)
+    fresh = [registered >= last for registered in inputs.block_at_registration]
+    return [[(j, scale(value)) for j, value in row if j < size and not fresh[j]] for row in inputs.bonds]
 
 
-def _stored_bonds(inputs: EpochInput, bonds: Floats, old_permit: Bools, new_permit: Bools) -> list[Row]:
-    """Rows as stored: upscaled per column; a lost permit empties the row, others without permit keep theirs."""
-    peaks = bonds.max(axis=0, initial=0.0)
-    upscaled = np.floor(bonds / np.where(peaks > 0, peaks, 1.0) * U16 + _ROUNDING * U16).astype(np.int64)
+def _bonds_alpha(inputs: EpochInput) -> int:
+    return ONE - (inputs.bonds_moving_avg << fixed.BITS) // _MILLION
+
+
+def _yuma2(inputs: EpochInput, weights: Matrix, incentive: Vector, stake: Vector) -> tuple[Matrix, Vector]:
+    """Bonds as stored and dividends (rule 8): bonds are shares in each miner."""
+    old = fixed.columns_normalized(_kept_bonds(inputs, lambda value: value << fixed.BITS))
+    fresh = fixed.columns_normalized(fixed.rows_scaled(weights, stake))
+    bonds = fixed.columns_normalized(fixed.moving_average(fresh, old, _bonds_alpha(inputs)))
+    dividends = fixed.normalized(fixed.row_products(bonds, incentive))
+    return fixed.columns_upscaled(bonds), dividends
+
+
+def _yuma3(
+    inputs: EpochInput, weights: Matrix, incentive: Vector, stake: Vector, consensus: Vector
+) -> tuple[Matrix, Vector]:
+    """Bonds as stored and dividends (rules 11, 12): bonds are moving averages of weights."""
+    old = _kept_bonds(inputs, fixed.from_u16)
+    if inputs.liquid_alpha and any(consensus):
+        low, high = fixed.from_u16(inputs.alpha_low), fixed.from_u16(inputs.alpha_high)
+        bonds = liquid_average(weights, old, consensus, low, high, inputs.alpha_sigmoid_steepness)
+    else:
+        bonds = fixed.moving_average(weights, old, _bonds_alpha(inputs))
+    shares = fixed.row_products(fixed.columns_normalized(bonds), incentive)
+    return bonds, fixed.normalized([fixed.mul(a, b) for a, b in zip(shares, stake, strict=True)])
+
+
+def _stored_bonds(inputs: EpochInput, bonds: Matrix, new_permit: list[bool]) -> list[Row]:
+    """A lost permit empties the row; others without permit keep theirs."""
     rows: list[Row] = []
-    for uid in range(len(bonds)):
+    for uid, row in enumerate(bonds):
         if new_permit[uid]:
-            columns = np.flatnonzero(bonds[uid] > 0)
-            rows.append(tuple((int(j), int(upscaled[uid, j])) for j in columns))
-        elif old_permit[uid]:
-            rows.append(())
+            rows.append(tuple((j, fixed.to_u16(value)) for j, value in row))
         else:
-            rows.append(inputs.bonds[uid])
+            rows.append(() if inputs.validator_permit[uid] else inputs.bonds[uid])
     return rows
 
 
-def _emission_shares(incentive: Floats, dividends: Floats, stake: Floats, active: Floats) -> tuple[Floats, Floats]:
-    """Shares of servers and validators in the emission (rule 10)."""
-    total = float(incentive.sum() + dividends.sum())
-    if total > 0:
-        return incentive / total, dividends / total
-    return np.zeros(len(stake)), active if active.sum() > 0 else stake
+def _emission_shares(
+    incentive: Vector, dividends: Vector, stake: Vector, active: Vector
+) -> tuple[Vector, Vector, Vector]:
+    """Shares of servers, of validators and of both together in the emission (rule 10)."""
+    both = [a + b for a, b in zip(incentive, dividends, strict=True)]
+    total = sum(both)
+    if total:
+        server, validator = ([(value << fixed.BITS) // total for value in part] for part in (incentive, dividends))
+        return server, validator, fixed.normalized(both)
+    fallback = active if any(active) else stake
+    return [0] * len(stake), fallback, fallback
 
 
 def run_epoch(inputs: EpochInput) -> EpochResult:
     """Run one epoch; pure, and free of side effects on ``inputs``."""
-    size = len(inputs.alpha_stake)
     stake = _stake_shares(inputs)
-    old_permit = np.asarray(inputs.validator_permit, dtype=np.bool_)
-    new_permit = _top_permits(stake, inputs.max_validators)
-    is_active = np.asarray(inputs.last_update, dtype=np.int64) + inputs.activity_cutoff >= inputs.block
-    active_stake = _normalize(np.where(is_active & old_permit, stake, 0.0))
+    permits = _top_permits(stake, inputs.max_validators)
+    is_active = [updated + inputs.activity_cutoff >= inputs.block for updated in inputs.last_update]
+    votes = zip(stake, is_active, inputs.validator_permit, strict=True)
+    active_stake = fixed.normalized([share if awake and permit else 0 for share, awake, permit in votes])
 
-    weights = _voting_weights(inputs, old_permit)
-    pre_ranks = weights.T @ active_stake
-    consensus = _consensus(weights, active_stake, inputs.kappa / U16)
-    clipped = np.minimum(weights, consensus[None, :])
-    ranks = clipped.T @ active_stake
-    trust = np.divide(ranks, pre_ranks, out=np.zeros(size), where=pre_ranks > 0)
-    incentive = _normalize(ranks)
+    weights = _voting_weights(inputs)
+    pre_ranks = fixed.column_products(weights, active_stake)
+    consensus = _consensus(weights, active_stake, fixed.from_u16(inputs.kappa))
+    clipped = fixed.columns_clipped(weights, consensus)
+    ranks = fixed.column_products(clipped, active_stake)
+    incentive = fixed.normalized(ranks)
 
-    bonds = _next_bonds(inputs, weights, clipped, active_stake)
-    dividends = _normalize(bonds @ incentive)
-    server, validator = _emission_shares(incentive, dividends, stake, active_stake)
+    for_bonds = fixed.interpolated(weights, clipped, fixed.from_u16(inputs.bonds_penalty))
+    if inputs.yuma3:
+        bonds, dividends = _yuma3(inputs, for_bonds, incentive, active_stake, consensus)
+    else:
+        bonds, dividends = _yuma2(inputs, for_bonds, incentive, active_stake)
+    server, validator, combined = _emission_shares(incentive, dividends, stake, active_stake)
+
+    def in_rao(shares: Vector) -> list[int]:
+        return [share * inputs.emission >> fixed.BITS for share in shares]
+
+    def in_u16(shares: Vector) -> list[int]:
+        return [fixed.to_u16(share) for share in shares]
+
     return EpochResult(
-        active=[bool(value) for value in is_active],
-        validator_permit=[bool(value) for value in new_permit],
-        stake_weight=_to_u16(stake),
-        consensus=_to_u16(consensus),
-        incentive=_to_u16(incentive),
-        dividends=_to_u16(dividends),
-        rank=_to_u16(incentive),
-        trust=_to_u16(trust),
-        validator_trust=_to_u16(clipped.sum(axis=1)),
-        pruning_scores=_to_u16_upscaled(server + validator),
-        server_emission=[int(v) for v in np.floor(server * inputs.emission + 1e-6)],
-        validator_emission=[int(v) for v in np.floor(validator * inputs.emission + 1e-6)],
-        bonds=_stored_bonds(inputs, bonds, old_permit, new_permit),
+        active=is_active,
+        validator_permit=permits,
+        stake_weight=in_u16(stake),
+        consensus=in_u16(consensus),
+        incentive=in_u16(incentive),
+        dividends=in_u16(dividends),
+        rank=in_u16(incentive),
+        trust=in_u16([fixed.div(a, b) for a, b in zip(ranks, pre_ranks, strict=True)]),
+        validator_trust=in_u16([sum(value for _, value in row) for row in clipped]),
+        pruning_scores=fixed.upscaled_to_u16(combined),
+        server_emission=in_rao(server),
+        validator_emission=in_rao(validator),
+        emission=in_rao(combined),
+        bonds=_stored_bonds(inputs, bonds, permits),
     )

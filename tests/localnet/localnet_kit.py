@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from bittensor_wallet import Keypair
@@ -14,7 +13,6 @@ from template.localnet.extrinsic import Era, SignedExtrinsic
 from template.localnet.scale import encode_compact
 from template.localnet.spec import load_spec
 
-VECTORS = Path(__file__).resolve().parents[2].parent / "shared" / "subtensor"
 TAO = 10**9
 IMMORTAL = Era(0, 0, b"\x00")
 

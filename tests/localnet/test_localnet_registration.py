@@ -1,25 +1,15 @@
-"""Burn, pruning and uids."""
+"""Burn, pruning and uids. Measured numbers: test_localnet_vectors.py."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-from localnet_kit import TAO, VECTORS, Driver, key
+from localnet_kit import TAO, Driver, key
 
 from template.localnet.config import ChainConfig
-from template.localnet.registration import adjust_burn, give_uid, next_burn, prune_candidate
+from template.localnet.registration import give_uid, next_burn, prune_candidate
 from template.localnet.state import Hyperparameters, Subnet
-
-REGISTRATION_FILE = VECTORS / "registration.json"
-needs_vectors = pytest.mark.skipif(not REGISTRATION_FILE.exists(), reason=f"{REGISTRATION_FILE} is not there")
-
-
-def vectors(section: str) -> list[Any]:
-    if not REGISTRATION_FILE.exists():
-        return []
-    return [pytest.param(item, id=item["name"]) for item in json.loads(REGISTRATION_FILE.read_text())[section]]
 
 
 def full_subnet(scores: list[int], registered: list[int], owner_uid: int | None, **params: Any) -> Subnet:
@@ -45,42 +35,6 @@ def test_next_burn_is_clamped_and_remembers() -> None:
     assert next_burn(1000, 6, 2, 0, 1, 1500) == 1500
     assert next_burn(1000, 0, 2, 0, 900, 10**9) == 900
     assert next_burn(1000, 6, 2, 2**63, 1, 10**9) == 1500  # half old, half new
-
-
-@needs_vectors
-@pytest.mark.parametrize("sequence", vectors("burn_sequences"))
-def test_measured_burn(sequence: dict[str, Any]) -> None:
-    config = ChainConfig(
-        initial_burn=sequence["start_burn_rao"],
-        min_burn=sequence["min_burn_rao"],
-        max_burn=sequence["max_burn_rao"],
-        target_registrations_per_interval=sequence["target_regs_per_interval"],
-        adjustment_interval=sequence["adjustment_interval"],
-        adjustment_alpha=sequence["adjustment_alpha_u64"],
-    )
-    subnet = Subnet(1, b"c" * 32, b"h" * 32, 0, Hyperparameters.genesis(config), config.initial_burn, b"x")
-    first = sequence["steps"][0]
-    subnet.last_adjustment_block = first["last_adjustment_block"]
-    for step in sequence["steps"][1:]:
-        adjust_burn(subnet, step["block"])
-        if step["action"] == "burned_register" and step["ok"]:
-            subnet.registrations_this_interval = step["registrations_this_interval"]
-            subnet.burn_registrations_this_interval = step["burn_registrations_this_interval"]
-        assert abs(subnet.burn - step["burn_rao"]) <= 2, step["block"]
-        assert subnet.registrations_this_interval == step["registrations_this_interval"], step["block"]
-        assert subnet.last_adjustment_block == step["last_adjustment_block"], step["block"]
-
-
-@needs_vectors
-@pytest.mark.parametrize("case", vectors("replacement"))
-def test_measured_pruning(case: dict[str, Any]) -> None:
-    subnet = full_subnet(
-        case["pruning_scores_before"],
-        case["block_at_registration_before"],
-        case["owner_uid"],
-        immunity_period=case["immunity_period"],
-    )
-    assert prune_candidate(subnet, case["block_of_registration"]) == case["replaced_uid"]
 
 
 def test_lowest_score_goes_unless_immune_or_owner() -> None:

@@ -136,3 +136,17 @@ def test_process_announces_itself_and_stops_cleanly(number: signal.Signals) -> N
         assert process.wait(10) == 0
         assert time.monotonic() - started < 5
         assert process.stderr.read() == ""
+
+
+def test_operator_s_commands_refuse_what_they_cannot_do(capsys: pytest.CaptureFixture[str]) -> None:
+    address = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
+    for words in (["faucet", "nobody", "1"], ["faucet", address, "-1"], ["faucet", address, "0.0000000001"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 2
+    for words in (["advance", "0"], ["advance", "many"]):
+        with pytest.raises(SystemExit):
+            main(words)
+    capsys.readouterr()
+    assert main(["--export", "/nowhere/snapshot"]) == 2
+    assert "--export needs --state" in capsys.readouterr().err

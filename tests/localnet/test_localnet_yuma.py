@@ -1,19 +1,16 @@
-"""Yuma consensus: hand-written cases, properties, and the vectors measured on a real runtime where they are present."""
+"""Yuma consensus: hand-written cases and properties. Measured numbers: test_localnet_vectors.py."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from localnet_kit import VECTORS
 
-from template.localnet.yuma import EpochInput, EpochResult, run_epoch
+from template.localnet.yuma import EpochInput, run_epoch
 
-YUMA_FILE = VECTORS / "yuma.json"
 U16_FIELDS = (
     "stake_weight",
     "consensus",
@@ -188,64 +185,3 @@ def test_uids_are_only_names(network: EpochInput, shuffler: Any) -> None:
     for name in U16_FIELDS:
         expected = [getattr(before, name)[old] for old in order]
         assert all(abs(a - b) <= 1 for a, b in zip(getattr(after, name), expected, strict=True)), name
-
-
-def golden() -> list[Any]:
-    if not YUMA_FILE.exists():
-        return []
-    scenarios = json.loads(YUMA_FILE.read_text())["scenarios"]
-    # Yuma3 is left out of this implementation, and with it the scenarios that switch it on
-    left_out = {"yuma3_on", "yuma3_on_liquid_alpha", "yuma3_switched_on_later"}
-    return [pytest.param(scenario, id=scenario["name"]) for scenario in scenarios if scenario["name"] not in left_out]
-
-
-def rows(sparse: list[Any], size: int) -> list[Any]:
-    padded = [tuple((j, value) for j, value in row) for row in sparse]
-    return padded + [()] * (size - len(padded))
-
-
-def golden_result(scenario: dict[str, Any], epoch: dict[str, Any]) -> EpochResult:
-    params, before, size = scenario["hyperparameters"], epoch["before"], scenario["n"]
-    return run_epoch(
-        EpochInput(
-            block=epoch["block"],
-            tempo=params["tempo"],
-            kappa=params["kappa"],
-            bonds_moving_avg=params["bonds_moving_avg"],
-            bonds_penalty=params["bonds_penalty"],
-            activity_cutoff=params["activity_cutoff"],
-            max_validators=params["max_allowed_validators"],
-            stake_threshold=params["stake_threshold"],
-            tao_weight=params["tao_weight_u64"],
-            owner_uid=scenario["owner_uid"],
-            emission=epoch["epoch_emission_rao"],
-            alpha_stake=before["alpha_stake_rao"],
-            root_stake=before["root_stake_rao"],
-            last_update=before["last_update"],
-            block_at_registration=before["block_at_registration"],
-            validator_permit=before["validator_permit"],
-            weights=rows(before["weights"], size),
-            bonds=rows(before["bonds"], size),
-        )
-    )
-
-
-def close(ours: list[int], theirs: list[int], tolerance: int) -> bool:
-    return all(abs(a - b) <= tolerance for a, b in zip(ours, theirs, strict=True))
-
-
-@pytest.mark.skipif(not YUMA_FILE.exists(), reason=f"{YUMA_FILE} is not beside the checkout")
-@pytest.mark.parametrize("scenario", golden())
-def test_measured_epochs(scenario: dict[str, Any]) -> None:
-    for epoch in scenario["epochs"]:
-        ours, theirs = golden_result(scenario, epoch), epoch["after"]
-        where = f"epoch {epoch['epoch']}"
-        for name in U16_FIELDS:
-            assert close(getattr(ours, name), theirs[name], 1), f"{where} {name}"
-        assert ours.active == theirs["active"], where
-        assert ours.validator_permit == theirs["validator_permit"], where
-        emission = [a + b for a, b in zip(ours.server_emission, ours.validator_emission, strict=True)]
-        assert close(emission, theirs["emission_rao"], 5), where
-        for mine, measured in zip(ours.bonds, rows(theirs["bonds"], scenario["n"]), strict=True):
-            left, right = dict(mine), dict(measured)
-            assert all(abs(left.get(j, 0) - right.get(j, 0)) <= 1 for j in left.keys() | right.keys()), where

@@ -284,6 +284,9 @@ def test_trap_the_sdk_s_silent_false_none_becomes_a_message(wallets, monkeypatch
         def blocks_since_last_update(self, *_: Any) -> int:
             return self.passed
 
+        def commit_reveal_enabled(self, *_: Any) -> bool:
+            return False
+
         def set_weights(self, **_: Any) -> ExtrinsicResponse:
             return ExtrinsicResponse(False, None)
 

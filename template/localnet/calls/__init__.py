@@ -1,5 +1,27 @@
 """Handlers of the served calls; importing the package registers them all."""
 
-from template.localnet.calls import admin, balances, network, registration, schedule, serving, staking, utility, weights
+from template.localnet.calls import (
+    admin,
+    balances,
+    network,
+    registration,
+    schedule,
+    serving,
+    shield,
+    staking,
+    utility,
+    weights,
+)
 
-__all__ = ["admin", "balances", "network", "registration", "schedule", "serving", "staking", "utility", "weights"]
+__all__ = [
+    "admin",
+    "balances",
+    "network",
+    "registration",
+    "schedule",
+    "serving",
+    "shield",
+    "staking",
+    "utility",
+    "weights",
+]

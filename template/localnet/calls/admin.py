@@ -6,7 +6,6 @@ for root.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from template.localnet.dispatch import Context, handles
@@ -15,6 +14,7 @@ from template.localnet.state import Subnet
 
 _MIN_ACTIVITY_CUTOFF = 1
 _MAX_OWNER_BONDS_AVERAGE = 975_000
+_MIN_ALPHA = 65535 // 40  # 0.025
 
 # call -> (its argument, the hyperparameter it sets)
 _PLAIN = {
@@ -28,12 +28,18 @@ _PLAIN = {
     "sudo_set_weights_version_key": ("weights_version_key", "weights_version"),
     "sudo_set_max_registrations_per_block": ("max_registrations_per_block", "max_registrations_per_block"),
     "sudo_set_network_registration_allowed": ("registration_allowed", "registration_allowed"),
+    "sudo_set_adjustment_alpha": ("adjustment_alpha", "adjustment_alpha"),
+    "sudo_set_bonds_penalty": ("bonds_penalty", "bonds_penalty"),
+    "sudo_set_bonds_reset_enabled": ("enabled", "bonds_reset"),
+    "sudo_set_liquid_alpha_enabled": ("enabled", "liquid_alpha"),
+    "sudo_set_yuma3_enabled": ("enabled", "yuma3"),
 }
 # as above, for values that must be at least one
 _POSITIVE = {
     "sudo_set_tempo": ("tempo", "tempo"),
     "sudo_set_target_registrations_per_interval": ("target_registrations_per_interval", "target_registrations"),
     "sudo_set_adjustment_interval": ("adjustment_interval", "adjustment_interval"),
+    "sudo_set_commit_reveal_weights_interval": ("interval", "reveal_period"),
 }
 
 
@@ -47,7 +53,7 @@ def _authorised(context: Context, netuid: int) -> Subnet:
 
 
 def _set(context: Context, subnet: Subnet, name: str, value: Any) -> None:
-    subnet.params = replace(subnet.params, **{name: value})
+    subnet.set(**{name: value})
     if name == "tempo":
         context.emit("SubtensorModule", "TempoSet", (subnet.netuid, value))
     elif name == "weights_rate_limit":
@@ -107,8 +113,29 @@ def _set_burn_bounds(context: Context, netuid: int, low: int | None, high: int |
     high = subnet.params.max_burn if high is None else high
     if not 0 < low <= high:
         raise DispatchFailure("Module", "AdminUtils.ValueNotInBounds")
-    subnet.params = replace(subnet.params, min_burn=low, max_burn=high)
+    subnet.set(min_burn=low, max_burn=high)
     subnet.burn = max(low, min(high, subnet.burn))
+
+
+@handles("AdminUtils.sudo_set_alpha_values")
+def set_alpha_values(context: Context, args: dict[str, Any]) -> None:
+    """Only while liquid alpha is on; low and high within the real runtime's bounds."""
+    subnet, low, high = _authorised(context, args["netuid"]), args["alpha_low"], args["alpha_high"]
+    if not subnet.params.liquid_alpha:
+        raise module_error("LiquidAlphaDisabled")
+    if high < _MIN_ALPHA:
+        raise module_error("AlphaHighTooLow")
+    if not _MIN_ALPHA <= low <= high:
+        raise module_error("AlphaLowOutOfRange")
+    subnet.set(alpha_low=low, alpha_high=high)
+
+
+@handles("AdminUtils.sudo_set_alpha_sigmoid_steepness")
+def set_alpha_sigmoid_steepness(context: Context, args: dict[str, Any]) -> None:
+    subnet, steepness = _authorised(context, args["netuid"]), args["steepness"]
+    if steepness < 0 and not context.is_root:
+        raise DispatchFailure("Module", "AdminUtils.NegativeSigmoidSteepness")
+    subnet.set(alpha_sigmoid_steepness=steepness)
 
 
 @handles("AdminUtils.sudo_set_min_burn")

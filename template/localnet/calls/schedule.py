@@ -5,7 +5,6 @@ The real runtime bounds the tempo to 360..50400 blocks and limits how often thes
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from template.localnet.dispatch import Context, handles
@@ -27,7 +26,7 @@ def set_tempo(context: Context, args: dict[str, Any]) -> None:
     subnet, tempo = _owned(context, args["netuid"]), args["tempo"]
     if tempo < 1:
         raise module_error("TempoOutOfBounds")
-    subnet.params = replace(subnet.params, tempo=tempo)
+    subnet.set(tempo=tempo)
     context.emit("SubtensorModule", "TempoSet", (subnet.netuid, tempo))
 
 
@@ -38,7 +37,7 @@ def set_activity_cutoff_factor(context: Context, args: dict[str, Any]) -> None:
     cutoff = factor * subnet.params.tempo // 1000
     if not 1 <= cutoff <= MAX_U16:
         raise module_error("ActivityCutoffFactorMilliOutOfBounds")
-    subnet.params = replace(subnet.params, activity_cutoff=cutoff)
+    subnet.set(activity_cutoff=cutoff)
     context.emit("SubtensorModule", "ActivityCutoffFactorMilliSet", {"netuid": subnet.netuid, "factor_milli": factor})
 
 

@@ -85,10 +85,10 @@ _STATIC: dict[str, _Part] = {
     "max_regs_per_block": lambda st, s: s.params.max_registrations_per_block,
     "serving_rate_limit": lambda st, s: s.params.serving_rate_limit,
     "commit_reveal_weights_enabled": lambda st, s: s.params.commit_reveal,
-    "commit_reveal_period": lambda st, s: FIXED["commit_reveal_period"],
-    "liquid_alpha_enabled": lambda st, s: False,
-    "alpha_high": lambda st, s: FIXED["alpha_high"],
-    "alpha_low": lambda st, s: FIXED["alpha_low"],
+    "commit_reveal_period": lambda st, s: s.params.reveal_period,
+    "liquid_alpha_enabled": lambda st, s: s.params.liquid_alpha,
+    "alpha_high": lambda st, s: s.params.alpha_high,
+    "alpha_low": lambda st, s: s.params.alpha_low,
     "bonds_moving_avg": lambda st, s: s.params.bonds_moving_avg,
 }
 

@@ -9,14 +9,11 @@ from template.localnet.epoch import next_epoch_block
 from template.localnet.runtime_api.registry import Query, serves
 from template.localnet.state import ROOT_NETUID, ChainState, Subnet
 
-# parameters the runtime has but this chain does not act on (no proof of work, liquid alpha or commit-reveal periods)
+# parameters the runtime has but this chain does not act on (no proof of work)
 FIXED = {
     "difficulty": 10_000_000,
     "min_difficulty": 10_000_000,
     "max_difficulty": 2**62 - 1,
-    "commit_reveal_period": 1,
-    "alpha_high": 58982,
-    "alpha_low": 45875,
 }
 
 
@@ -112,16 +109,16 @@ def _hyperparameters(subnet: Subnet) -> dict[str, tuple[str, Any]]:
         "max_validators": ("U16", p.max_validators),
         "adjustment_alpha": ("U64", p.adjustment_alpha),
         "difficulty": ("U64", FIXED["difficulty"]),
-        "commit_reveal_period": ("U64", FIXED["commit_reveal_period"]),
+        "commit_reveal_period": ("U64", p.reveal_period),
         "commit_reveal_weights_enabled": ("Bool", p.commit_reveal),
-        "alpha_high": ("U16", FIXED["alpha_high"]),
-        "alpha_low": ("U16", FIXED["alpha_low"]),
-        "liquid_alpha_enabled": ("Bool", False),
-        "alpha_sigmoid_steepness": ("I32F32", {"bits": 1000 << 32}),
-        "yuma_version": ("U16", 2),
+        "alpha_high": ("U16", p.alpha_high),
+        "alpha_low": ("U16", p.alpha_low),
+        "liquid_alpha_enabled": ("Bool", p.liquid_alpha),
+        "alpha_sigmoid_steepness": ("I32F32", {"bits": p.alpha_sigmoid_steepness << 32}),
+        "yuma_version": ("U16", 3 if p.yuma3 else 2),
         "subnet_is_active": ("Bool", subnet.started_at is not None),
         "transfers_enabled": ("Bool", True),
-        "bonds_reset_enabled": ("Bool", False),
+        "bonds_reset_enabled": ("Bool", p.bonds_reset),
         "user_liquidity_enabled": ("Bool", False),
     }
 

@@ -3,6 +3,7 @@
 PALLETS = """
 pallet System 0
 storage Account (B AccountId32) -> AccountInfo
+  = 0x0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000080
 storage BlockHash (T u32) -> H256
 storage Number -> u32
 storage ParentHash -> H256
@@ -92,6 +93,14 @@ call sudo_set_target_registrations_per_interval 21 { netuid: u16, target_registr
 call sudo_set_max_registrations_per_block 27 { netuid: u16, max_registrations_per_block: u16 }
 call sudo_set_network_registration_allowed 19 { netuid: u16, registration_allowed: bool }
 call sudo_set_adjustment_interval 8 { netuid: u16, adjustment_interval: u16 }
+call sudo_set_adjustment_alpha 9 { netuid: u16, adjustment_alpha: u64 }
+call sudo_set_liquid_alpha_enabled 50 { netuid: u16, enabled: bool }
+call sudo_set_alpha_values 51 { netuid: u16, alpha_low: u16, alpha_high: u16 }
+call sudo_set_commit_reveal_weights_interval 57 { netuid: u16, interval: u64 }
+call sudo_set_bonds_penalty 60 { netuid: u16, bonds_penalty: u16 }
+call sudo_set_alpha_sigmoid_steepness 68 { netuid: u16, steepness: i16 }
+call sudo_set_yuma3_enabled 69 { netuid: u16, enabled: bool }
+call sudo_set_bonds_reset_enabled 70 { netuid: u16, enabled: bool }
 call sudo_set_rho 17 { netuid: u16, rho: u16 }
 errors SubnetDoesNotExist, MaxValidatorsLargerThanMaxUIds, MaxAllowedUIdsLessThanCurrentUIds,
     BondsMovingAverageMaxReached, NegativeSigmoidSteepness, ValueNotInBounds, MinAllowedUidsGreaterThanCurrentUids,
@@ -107,6 +116,9 @@ pallet Swap 28
 pallet MevShield 30
 storage CurrentKey -> BoundedVec<u8> ?
 storage NextKey -> BoundedVec<u8> ?
+call submit_encrypted 1 { ciphertext: BoundedVec<u8> }
+event EncryptedSubmitted 0 { id: H256, who: AccountId32 }
+errors BadEncKeyLen, Unreachable, TooManyPendingExtrinsics, WeightExceedsAbsoluteMax
 
 pallet Aura 3
 const SlotDuration u64 = 12000

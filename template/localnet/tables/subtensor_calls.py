@@ -2,6 +2,10 @@
 
 SUBTENSOR_CALLS = """
 call set_weights 0 { netuid: u16, dests: Vec<u16>, weights: Vec<u16>, version_key: u64 }
+call commit_timelocked_weights 113 { netuid: u16, commit: BoundedVec<u8>, reveal_round: u64,
+    commit_reveal_version: u16 }
+call commit_timelocked_mechanism_weights 118 { netuid: u16, mecid: u8, commit: BoundedVec<u8>, reveal_round: u64,
+    commit_reveal_version: u16 }
 call set_mechanism_weights 119 { netuid: u16, mecid: u8, dests: Vec<u16>, weights: Vec<u16>, version_key: u64 }
 call add_stake 2 { hotkey: AccountId32, netuid: u16, amount_staked: u64 }
 call remove_stake 3 { hotkey: AccountId32, netuid: u16, amount_unstaked: u64 }
@@ -38,6 +42,8 @@ call set_identity 68 { name: Vec<u8>, url: Vec<u8>, github_repo: Vec<u8>, image:
 event NetworkAdded 0 (u16, u16)
 event StakeAdded 2 (AccountId32, AccountId32, u64, u64, u16, u64)
 event StakeRemoved 3 (AccountId32, AccountId32, u64, u64, u16, u64)
+event TimelockedWeightsCommitted 107 (AccountId32, u16, H256, u64)
+event TimelockedWeightsRevealed 108 (u16, AccountId32)
 event WeightsSet 5 (u16, u16)
 event NeuronRegistered 6 (u16, u16, AccountId32)
 event BulkNeuronsRegistered 7 (u16, u16)
