@@ -30,13 +30,13 @@ def losses(s: Swarm, epoch: int) -> list[float]:
 async def test_a_run_goes_on_from_its_checkpoint_on_new_miners(tmp_path: Path) -> None:
     async with swarm(tmp_path, epochs=3, epoch_batches=10, reconnect_s=0.5, **PATIENT) as s:
         await s.phase(Phase.TRAIN, epoch=1)
-        await s.until(lambda: losses(s, 1), what="the checkpoint")
+        for name in list(s.miners):  # first, so that the run stands still while it is measured
+            await s.crash(s.miners.pop(name))
+        await s.until(lambda: losses(s, s.state.epoch), what="the checkpoint")
         made = Checkpoints(tmp_path / "run").load(s.state.epoch)
         manifests = [manifest.name for manifest in s.state.manifests]
         assert [manifest.name for manifest in made.manifests] == manifests
         await s.crash(s.validator)
-        for name in list(s.miners):
-            await s.crash(s.miners.pop(name))
         shutil.rmtree(tmp_path / "state")
 
         up = s.add_validator()
