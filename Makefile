@@ -19,7 +19,7 @@ localnet: setup
 	$(BIN)/iota localnet $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -41,7 +41,16 @@ setup(
     ],
     extras_require={
         "btcli": ["bittensor-cli>=9.22,<10"],
-        "dev": ["hypothesis", "import-linter", "mypy", "pytest", "pytest-asyncio", "pytest-timeout", "ruff"],
+        "dev": [
+            "hypothesis",
+            "import-linter",
+            "mypy",
+            "pytest",
+            "pytest-asyncio",
+            "pytest-timeout",
+            "pytest-xdist",
+            "ruff",
+        ],
     },
     entry_points={"console_scripts": ["iota = iota_subnet.cli:main"]},
 )
