@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: setup localnet test lint bench soak clean
+.PHONY: setup localnet test lint bench soak compile interpret clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -18,7 +18,7 @@ $(STAMP): requirements.lock setup.py
 localnet: setup
 	$(BIN)/iota localnet $(ARGS)
 
-test: setup
+test: setup interpret
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: setup
@@ -30,8 +30,16 @@ lint: setup
 bench: setup
 	for script in benchmarks/*.py; do $(BIN)/python $$script --json || exit 1; done
 
-soak: setup
+soak: setup interpret
 	$(BIN)/python -m pytest -m "e2e or soak" $(ARGS)
 
-clean:
+# Machine code of the core's hot part, from the same sources: for a validator of thousands of miners. Needs a C compiler.
+compile: setup
+	IOTA_COMPILE=1 $(BIN)/python setup.py -q build_ext --inplace
+
+# Back to the sources: the tests plant bugs in them.
+interpret:
+	rm -f iota_subnet/*.so iota_subnet/core/*.so
+
+clean: interpret
 	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

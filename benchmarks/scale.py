@@ -28,6 +28,7 @@ from random import Random
 from statistics import median
 from typing import Any
 
+from iota_subnet.core import orchestrator
 from iota_subnet.core.actions import Action, AssignLayer, GiveLease, PublishBatch, SetPhase
 from iota_subnet.core.events import (
     BatchPublished,
@@ -327,11 +328,13 @@ def main() -> int:
     others = {name: [apart(max(sizes), *limits, name) for _ in range(options.runs)] for name in COLLECTORS[1:]}
     if options.svg:
         options.svg.write_text(plot(results), encoding="utf-8")
-    machine = f"{platform.machine()}, Python {platform.python_version()}"
+    core = "the sources" if str(orchestrator.__file__).endswith(".py") else "machine code (make compile)"
+    machine = f"{platform.machine()}, Python {platform.python_version()}, core: {core}"
     result: dict[str, Any] = {"machine": machine, "rows": rows(results, others)}
     if options.json:
         print(json.dumps(result | {"runs": [run for runs in results.values() for run in runs]}))
         return 0
+    print(machine)
     for item in result["rows"]:
         peer = f"  ({item['peer']} {item['peer_value']:,.2f}: {item['ratio']:.2f})" if item["peer_value"] else ""
         print(f"{item['name']:44} {item['value']:>12,.2f} {item['unit']}{peer}")
