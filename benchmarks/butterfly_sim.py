@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from iota_subnet.core.actions import Duty, SendMergePlan
 from iota_subnet.core.pairs import pairs, shards_for
+from iota_subnet.core.recompute import STAGES_WORTH
 from iota_subnet.core.state import Phase
 from iota_subnet.sim.butterfly import VALIDATOR, Butterfly
 from iota_subnet.spec import SwarmSpec
@@ -272,9 +273,10 @@ def liar_rows(draws: int, each: Callable[..., list[Any]]) -> list[dict[str, Any]
     wrongly += sum(c.honest_accused for c in found)
     for epochs in EPOCHS:
         hits = sum(0 < c.after <= epochs for c in found)
-        law = 1 - (1 - AUDITED) ** epochs
+        looked = max(AUDITED, STAGES_WORTH / 8)
+        law = 1 - (1 - looked) ** epochs
         name = f"two colluders on the shard they share, among 8: named after {epochs} epochs"
-        out.append(rate(name, hits, draws, f"1-(1-{AUDITED})^E", law))
+        out.append(rate(name, hits, draws, f"1-(1-{looked})^E", law))
     few = max(20, draws // 5)
     found = each(partial(hunt, n=50, liars=2, kind="shared", epochs=1), few)
     wrongly += sum(c.honest_accused for c in found)
