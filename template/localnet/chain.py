@@ -118,8 +118,7 @@ class LocalChain:
         """Check an extrinsic and put it into the pool; returns its hash, raises InvalidExtrinsic."""
         extrinsic = decode_extrinsic(raw)
         self._check(extrinsic, self.state)
-        account = self.state.accounts.get(extrinsic.signer)
-        self.pool.add(extrinsic, 0 if account is None else account.nonce)
+        self.pool.add(extrinsic, self.state.nonce(extrinsic.signer))
         return extrinsic.hash
 
     def _check(self, extrinsic: SignedExtrinsic, state: ChainState) -> None:
@@ -184,8 +183,7 @@ class LocalChain:
     @staticmethod
     def _still_payable(extrinsic: SignedExtrinsic, state: ChainState) -> bool:
         """An earlier extrinsic of the block may have used up the balance, or one before it may have been dropped."""
-        account = state.accounts.get(extrinsic.signer)
-        if (0 if account is None else account.nonce) != extrinsic.nonce:
+        if state.nonce(extrinsic.signer) != extrinsic.nonce:
             return False
         return state.free(extrinsic.signer) >= fee_of(state, extrinsic.call, extrinsic.tip)
 
@@ -246,7 +244,11 @@ class LocalChain:
         state = self.state_at(block_hash)
         return call_runtime_api(Query(state, self.metadata), method, data)
 
+    @property
+    def has_ready(self) -> bool:
+        """Whether an extrinsic waits that the next block would take."""
+        return self.pool.has_ready(self.state)
+
     def next_nonce(self, account: AccountId) -> int:
         """Next nonce of an account, waiting extrinsics included."""
-        known = self.state.accounts.get(account)
-        return self.pool.next_nonce(account, 0 if known is None else known.nonce)
+        return self.pool.next_nonce(account, self.state.nonce(account))

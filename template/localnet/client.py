@@ -42,7 +42,10 @@ class LocalClient:
     def __init__(self, endpoint: str) -> None:
         self._closing = contextlib.ExitStack()
         try:
-            connecting = connect(endpoint, open_timeout=_TIMEOUT_S, compression=None, max_size=None, proxy=None)
+            # no pings: a chain that stands still for a while is not gone
+            connecting = connect(
+                endpoint, open_timeout=_TIMEOUT_S, ping_interval=None, compression=None, max_size=None, proxy=None
+            )
             self._connection = self._closing.enter_context(connecting)
         except (OSError, ValueError, WebSocketException, TimeoutError) as error:
             raise ClientError(

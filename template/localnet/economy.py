@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isqrt
 
+from template.localnet.children import counted_stake
 from template.localnet.errors import module_error
-from template.localnet.state import AccountId, ChainState, Subnet
+from template.localnet.state import ROOT_NETUID, AccountId, ChainState, Subnet
 
 _MIN_POOL = 1_000_000  # rao that always stay in each side of a pool, so that the price stays defined
 
@@ -97,14 +98,29 @@ def alpha_within_limit(subnet: Subnet, alpha: int, limit_price: int) -> int:
     return max(min(alpha, bound), 0)
 
 
-def total_tao_stake(state: ChainState, hotkey: AccountId) -> int:
-    """TAO staked to a hotkey on root (rao)."""
-    return state.hotkey_stake(hotkey, 0)
+def alpha_within_ratio(origin: Subnet, destination: Subnet, alpha: int, limit: int) -> int:
+    """Largest part of ``alpha`` whose swap leaves the ratio of the two prices at or above ``limit`` (1e-9)."""
+
+    def allowed(part: int) -> bool:
+        tao = quote_alpha_for_tao(origin, part).out
+        bought = quote_tao_for_alpha(destination, tao).out
+        sold = (1, 1) if origin.is_root else (origin.tao_in - tao, origin.alpha_in + part)
+        paid = (1, 1) if destination.is_root else (destination.tao_in + tao, destination.alpha_in - bought)
+        return sold[0] * paid[1] * 10**9 >= limit * sold[1] * paid[0]
+
+    if allowed(alpha):
+        return alpha
+    low, high = 0, alpha  # the ratio only falls as more is swapped
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if allowed(middle) else (low, middle)
+    return low if low and allowed(low) else 0
 
 
 def stake_weight(state: ChainState, hotkey: AccountId, netuid: int) -> int:
-    """Total stake of a hotkey on a subnet in rao: alpha plus weighted root TAO."""
-    root = total_tao_stake(state, hotkey)
-    if netuid == 0:
-        return root
-    return state.hotkey_stake(hotkey, netuid) + (root * state.config.tao_weight >> 64)
+    """Total stake of a hotkey on a subnet in rao: alpha plus weighted root TAO, child keys counted."""
+    if netuid == ROOT_NETUID:
+        return state.hotkey_stake(hotkey, netuid)
+    subnet = state.subnets[netuid]
+    root = counted_stake(state, subnet, hotkey, ROOT_NETUID)
+    return counted_stake(state, subnet, hotkey, netuid) + (root * state.config.tao_weight >> 64)

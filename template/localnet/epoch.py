@@ -2,11 +2,12 @@
 
 Per block a started subnet mints 1 alpha (owner cut set aside) and gets a price-weighted share of 1 TAO for its pool;
 at its epoch block :mod:`template.localnet.yuma` decides who is paid. Simplified against the real runtime: no halving,
-no TAO-flow shares, no root sale (root stake counts as stake weight and is paid in alpha), no child keys.
+no TAO-flow shares, no root sale (root stake counts as stake weight and is paid in alpha).
 """
 
 from __future__ import annotations
 
+from template.localnet.children import apply_pending, counted_stake, split_dividend
 from template.localnet.economy import alpha_price
 from template.localnet.fixed import BITS, ONE, mul
 from template.localnet.state import MAX_U16, ROOT_NETUID, AccountId, ChainState, Subnet
@@ -44,8 +45,9 @@ def mint(state: ChainState) -> None:
         subnet.alpha_out_emission = BLOCK_EMISSION
         state.total_issuance += tao
         # both parts are rounded down, so one rao is lost, as on the real chain
-        subnet.pending_owner_cut += BLOCK_EMISSION * state.config.owner_cut // MAX_U16
-        subnet.pending_emission += BLOCK_EMISSION * (MAX_U16 - state.config.owner_cut) // MAX_U16
+        cut = state.config.owner_cut if subnet.params.owner_cut else 0
+        subnet.pending_owner_cut += BLOCK_EMISSION * cut // MAX_U16
+        subnet.pending_emission += BLOCK_EMISSION * (MAX_U16 - cut) // MAX_U16
         _move_price(state, subnet)
 
 
@@ -84,8 +86,8 @@ def epoch_input(state: ChainState, subnet: Subnet) -> EpochInput:
         tao_weight=state.config.tao_weight,
         owner_uid=subnet.uids.get(subnet.owner_hotkey),
         emission=subnet.pending_emission,
-        alpha_stake=[state.hotkey_stake(hotkey, subnet.netuid) for hotkey in subnet.keys],
-        root_stake=[state.hotkey_stake(hotkey, ROOT_NETUID) for hotkey in subnet.keys],
+        alpha_stake=[counted_stake(state, subnet, hotkey, subnet.netuid) for hotkey in subnet.keys],
+        root_stake=[counted_stake(state, subnet, hotkey, ROOT_NETUID) for hotkey in subnet.keys],
         last_update=subnet.last_update,
         block_at_registration=subnet.block_at_registration,
         validator_permit=subnet.validator_permit,
@@ -117,6 +119,7 @@ def _store(subnet: Subnet, result: EpochResult) -> None:
 def run_subnet_epoch(state: ChainState, subnet: Subnet) -> None:
     """Consensus, payout and reset of the pending amounts."""
     reveal_due(state, subnet)
+    apply_pending(state, subnet)
     if subnet.size:
         result = run_epoch(epoch_input(state, subnet))
         _store(subnet, result)
@@ -136,10 +139,11 @@ def pay_neurons(state: ChainState, subnet: Subnet, server: list[int], validator:
     for uid, hotkey in enumerate(list(subnet.keys)):
         incentive = server[uid]
         if incentive and hotkey != subnet.owner_hotkey:  # the incentive of the owner is paid to nobody
-            state.change_stake(hotkey, state.owners[hotkey], subnet.netuid, incentive)
-        dividend = validator[uid]
-        if dividend:
-            subnet.alpha_dividends[hotkey] = pay_dividend(state, subnet.netuid, hotkey, dividend)
+            owner = state.owners[hotkey]
+            state.change_stake(state.auto_stake.get((owner, subnet.netuid), hotkey), owner, subnet.netuid, incentive)
+        for receiver, part in split_dividend(state, subnet, hotkey, validator[uid]) if validator[uid] else ():
+            paid = pay_dividend(state, subnet.netuid, receiver, part)
+            subnet.alpha_dividends[receiver] = subnet.alpha_dividends.get(receiver, 0) + paid
 
 
 def pay_dividend(state: ChainState, netuid: int, hotkey: AccountId, amount: int) -> int:

@@ -47,12 +47,15 @@ class Pool:
             nonce += 1
         return nonce
 
+    def has_ready(self, state: ChainState) -> bool:
+        """Whether :meth:`take_ready` would return anything."""
+        return any(nonce == state.nonce(signer) for signer, nonce in self._by_slot)
+
     def take_ready(self, state: ChainState) -> list[SignedExtrinsic]:
         """Remove and return, in order of arrival and nonce, what can go into the next block."""
         ready: list[SignedExtrinsic] = []
         for signer in dict.fromkeys(signer for signer, _ in self._by_slot):
-            account = state.accounts.get(signer)
-            nonce = 0 if account is None else account.nonce
+            nonce = state.nonce(signer)
             while (found := self._by_slot.get((signer, nonce))) is not None:
                 ready.append(found)
                 nonce += 1
@@ -64,8 +67,7 @@ class Pool:
         """Remove and return extrinsics that can never be included any more (nonce used, era over)."""
         stale = []
         for (signer, nonce), extrinsic in self._by_slot.items():
-            account = state.accounts.get(signer)
-            used = account is not None and nonce < account.nonce
+            used = nonce < state.nonce(signer)
             era = extrinsic.era
             over = era.period > 0 and state.block_hashes.get(era.birth(state.block + 1)) is None
             if used or over:

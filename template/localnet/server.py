@@ -16,14 +16,21 @@ from websockets.http11 import Request, Response
 from template.localnet.chain import Block, LocalChain
 from template.localnet.config import ChainConfig
 from template.localnet.journal import extrinsic_lines
-from template.localnet.session import Session
+from template.localnet.rpc import RpcError
+from template.localnet.session import Session, error_text
 from template.localnet.store import StateFileError, Store
 
 logger = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 8 << 20
 MAX_CLIENTS = 256
-_OUTBOX = 4096  # texts that may wait for a slow client before it is disconnected
+_CUT_OFF_BYTES = 2 * MAX_MESSAGE_BYTES  # up to here a message is read and refused, beyond it ends its connection
+_READ_AHEAD = 4  # messages of a client that wait to be handled
+_OUTBOX = 4096  # texts that may wait for a slow client before it is disconnected,
+_OUTBOX_BYTES = 64 << 20  # and how long they may be together
+# codes and wording of Substrate nodes
+_TOO_BIG = RpcError(-32007, "Request is too big", f"the limit is {MAX_MESSAGE_BYTES} bytes")
+_TOO_MANY = RpcError(-32009, "Server is busy, try again later", f"the limit is {MAX_CLIENTS} connections")
 _POLICY_VIOLATION = 1008
 _CLOSE_TIMEOUT = 1.0  # seconds for a client to answer the closing handshake
 
@@ -35,19 +42,23 @@ class _Client:
         self.connection = connection
         self.session = session
         self._queue: asyncio.Queue[str] = asyncio.Queue(_OUTBOX)
+        self._waiting = 0  # characters; JSON texts are ASCII
 
     def post(self, texts: list[str]) -> bool:
         """Queue texts; False when the client is too slow to keep."""
         try:
             for text in texts:
                 self._queue.put_nowait(text)
+                self._waiting += len(text)
         except asyncio.QueueFull:
             return False
-        return True
+        return self._waiting <= _OUTBOX_BYTES
 
     async def write(self) -> None:
         while True:
-            await self.connection.send(await self._queue.get())
+            text = await self._queue.get()
+            await self.connection.send(text)
+            self._waiting -= len(text)
 
 
 class ChainServer:
@@ -95,7 +106,8 @@ class ChainServer:
             self._serve_client,
             self.config.host,
             self._port or self.config.port,
-            max_size=MAX_MESSAGE_BYTES,
+            max_size=_CUT_OFF_BYTES,
+            max_queue=_READ_AHEAD,
             compression=None,
             ping_interval=None,
             close_timeout=_CLOSE_TIMEOUT,
@@ -108,7 +120,7 @@ class ChainServer:
         """Refuse one connection too many, before its handshake."""
         if len(self._clients) < MAX_CLIENTS:
             return None
-        return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, f"at most {MAX_CLIENTS} connections\n")
+        return connection.respond(HTTPStatus.TOO_MANY_REQUESTS, error_text(None, _TOO_MANY) + "\n")
 
     async def hide(self) -> None:
         """Cut every connection and refuse new ones, until `show`; blocks are made all the while."""
@@ -134,15 +146,15 @@ class ChainServer:
             due = max(due + self.config.block_time, loop.time())
             await self.make_block()
 
-    async def make_block(self) -> None:
-        """Make one block, write it down, and only then tell the clients; does nothing after a failure."""
+    async def make_block(self) -> bool:
+        """Make one block, write it down, and only then tell the clients; False when none was made."""
         if self.failure:
-            return
+            return False
         try:
             block = self.chain.produce_block(_now_ms())
         except Exception:
             logger.exception("block production failed; retrying with the next block")
-            return
+            return False
         if self._store is not None:
             try:
                 self._store.append(block, self.chain.state)
@@ -151,12 +163,13 @@ class ChainServer:
                 self.failure = str(error)
                 await self.hide()
                 self.ended.set()
-                return
+                return False
         if len(block.extrinsics) > 1 and logger.isEnabledFor(logging.INFO):
             for line in extrinsic_lines(block, self.chain.state):
                 logger.info("%s", line)
         for client in list(self._clients):
             await self._deliver(client, self._notify(client, block))
+        return True
 
     @staticmethod
     def _notify(client: _Client, block: Block) -> list[str]:
@@ -178,12 +191,15 @@ class ChainServer:
         writer = asyncio.create_task(client.write())
         try:
             async for message in connection:
-                await self._deliver(client, client.session.handle(message))
+                too_big = len(message) > MAX_MESSAGE_BYTES
+                texts = [error_text(None, _TOO_BIG)] if too_big else client.session.handle(message)
+                await self._deliver(client, texts)
                 wanted = client.session.take_wanted()
-                if self._on_demand and len(self.chain.pool):
-                    wanted = max(wanted, 1)
                 for _ in range(wanted):
                     await self.make_block()
+                    await asyncio.sleep(0)
+                # more than once: a block may open a shielded call for the next one
+                while self._on_demand and self.chain.has_ready and await self.make_block():
                     await asyncio.sleep(0)
         except ConnectionClosed:
             pass  # the client went away in the middle of a message

@@ -25,8 +25,10 @@ from template.localnet.rpc import (
 
 MAX_SUBSCRIPTIONS = 256
 MAX_BATCH = 512
+MAX_BATCH_ANSWER = 16 << 20  # characters
 MAX_ADVANCE = 100  # blocks that one message may ask for
 _TOO_MANY = -32006
+_ANSWER_TOO_BIG = -32008
 
 
 @dataclass
@@ -53,18 +55,29 @@ class Session:
         try:
             message = json.loads(text)
         except (ValueError, RecursionError):
-            return [_error_text(None, RpcError(PARSE_ERROR, "Parse error"))]
+            return [error_text(None, RpcError(PARSE_ERROR, "Parse error"))]
         self._outbox = []
         if isinstance(message, list):
             if not 0 < len(message) <= MAX_BATCH:
                 error = RpcError(INVALID_REQUEST, f"Invalid request: a batch holds 1..{MAX_BATCH} requests")
-                return [_error_text(None, error)]
-            answers = [answer for item in message if (answer := self._answer(item)) is not None]
-            texts = [json.dumps(answers)] if answers else []
+                return [error_text(None, error)]
+            texts = self._answer_batch(message)
         else:
             answer = self._answer(message)
             texts = [] if answer is None else [json.dumps(answer)]
         return texts + self._outbox
+
+    def _answer_batch(self, requests: list[Any]) -> list[str]:
+        answers: list[str] = []
+        length = 0
+        for item in requests:
+            answer = self._answer(item)
+            if answer is not None:
+                answers.append(json.dumps(answer))
+                length += len(answers[-1])
+            if length > MAX_BATCH_ANSWER:
+                return [error_text(None, RpcError(_ANSWER_TOO_BIG, "The batch response was too large"))]
+        return [f"[{','.join(answers)}]"] if answers else []
 
     def _answer(self, request: Any) -> dict[str, Any] | None:
         """Response object of one request, None for a notification."""
@@ -196,7 +209,8 @@ def _error(number: Any, error: RpcError) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": number, "error": error.body()}
 
 
-def _error_text(number: Any, error: RpcError) -> str:
+def error_text(number: Any, error: RpcError) -> str:
+    """A whole answer that refuses; ``number`` is the id of the request, None when it has none."""
     return json.dumps(_error(number, error))
 
 

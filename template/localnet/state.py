@@ -15,6 +15,8 @@ from template.localnet.config import ChainConfig
 
 AccountId = bytes
 Row = tuple[tuple[int, int], ...]  # ((uid, u16 value), ...)
+HashCommit = tuple[bytes, int, int, int]  # hash, block, first and last block of its reveal
+Children = tuple[tuple[int, AccountId], ...]  # ((share of 2^64 - 1, hotkey), ...)
 
 ZERO_ACCOUNT: AccountId = bytes(32)
 ROOT_NETUID = 0
@@ -63,6 +65,8 @@ class Hyperparameters:
     target_registrations: int
     max_registrations_per_block: int
     registration_allowed: bool
+    transfers: bool = True  # of stake between coldkeys
+    owner_cut: bool = True
 
     @staticmethod
     def genesis(config: ChainConfig) -> Hyperparameters:
@@ -161,7 +165,12 @@ class Subnet:
     prometheus: dict[AccountId, dict[str, int]] = field(default_factory=dict)
     # epoch -> ((hotkey, block, encrypted weights, round that opens them), ...)
     commits: dict[int, tuple[tuple[AccountId, int, bytes, int], ...]] = field(default_factory=dict)
+    hash_commits: dict[AccountId, tuple[HashCommit, ...]] = field(default_factory=dict)
     alpha_dividends: dict[AccountId, int] = field(default_factory=dict)
+    children: dict[AccountId, Children] = field(default_factory=dict)  # by their parent
+    pending_children: dict[AccountId, tuple[Children, int]] = field(default_factory=dict)  # and the block they wait for
+    childkey_takes: dict[AccountId, int] = field(default_factory=dict)  # u16, where it was set
+    certificates: dict[AccountId, dict[str, Any]] = field(default_factory=dict)
 
     def set(self, **changes: Any) -> None:
         """Replace hyperparameters; the record is shared with older states and is not changed in place."""
@@ -196,6 +205,8 @@ class ChainState:
     subnets: dict[int, Subnet] = field(default_factory=dict)
     owners: dict[AccountId, AccountId] = field(default_factory=dict)  # hotkey -> coldkey
     takes: dict[AccountId, int] = field(default_factory=dict)  # hotkey -> u16, where it was set
+    auto_stake: dict[tuple[AccountId, int], AccountId] = field(default_factory=dict)  # (coldkey, netuid) -> hotkey
+    child_cooldown: int = 0  # blocks until new child keys may count
     stakes: dict[tuple[AccountId, int], dict[AccountId, int]] = field(default_factory=dict)
     commitments: dict[tuple[int, AccountId], dict[str, Any]] = field(default_factory=dict)
     identities: dict[AccountId, dict[str, bytes]] = field(default_factory=dict)
@@ -211,6 +222,10 @@ class ChainState:
     def free(self, account: AccountId) -> int:
         """Free balance in rao."""
         return self.accounts.get(account, Account()).free
+
+    def nonce(self, account: AccountId) -> int:
+        """Nonce that the next extrinsic of an account has in a block."""
+        return self.accounts.get(account, Account()).nonce
 
     def deposit(self, account: AccountId, amount: int) -> None:
         known = self.accounts.get(account, Account())

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from template.localnet.children import parents_of
 from template.localnet.codec import Enum
 from template.localnet.shield import public_key
-from template.localnet.state import ROOT_NETUID, Account, ChainState, Subnet
+from template.localnet.state import Account, ChainState, Subnet
+from template.localnet.subnet_entries import SUBNET_ENTRIES
 
 Keys = tuple[Any, ...]
 
@@ -58,6 +60,17 @@ def _per_hotkey(table: Callable[[Subnet], dict[bytes, Any]]) -> View:
         return [(netuid, hotkey) for netuid, subnet in state.subnets.items() for hotkey in table(subnet)]
 
     return View(get, existing)
+
+
+def _by_hotkey(table: Callable[[Subnet], dict[bytes, Any]]) -> View:
+    """As :func:`_per_hotkey`, with the hotkey before the subnet."""
+    view = _per_hotkey(table)
+    return View(lambda state, keys: view.get(state, keys[::-1]), lambda state: [key[::-1] for key in view.keys(state)])
+
+
+def _parents(subnet: Subnet) -> dict[bytes, Any]:
+    children = {child for kin in subnet.children.values() for _, child in kin}
+    return {child: parents_of(subnet, child) for child in sorted(children)}
 
 
 def _table(table: Callable[[ChainState], dict[Any, Any]]) -> View:
@@ -132,10 +145,6 @@ def _block_hash(state: ChainState, keys: Keys) -> Any:
     return state.block_hashes.get(keys[0]) if keys[0] < state.block else None
 
 
-def _moving_price(subnet: Subnet) -> dict[str, int]:
-    return {"bits": int(subnet.moving_price * 2**32)}
-
-
 def _commits(state: ChainState, keys: Keys) -> Any:
     subnet = state.subnets.get(keys[0])
     return None if subnet is None else subnet.commits.get(keys[1])
@@ -152,6 +161,7 @@ _SETTINGS: dict[str, Callable[[ChainState], Any]] = {
     "TxRateLimit": lambda state: 0,
     "AdminFreezeWindow": lambda state: 0,
     "OwnerHyperparamRateLimit": lambda state: 0,
+    "PendingChildKeyCooldown": lambda state: state.child_cooldown,
 }
 
 
@@ -195,79 +205,6 @@ _ACCOUNTS: dict[str, View] = {
     "TotalNetworks": _plain(lambda state: len(state.subnets)),
 }
 
-_PARAMETERS: dict[str, Callable[[Subnet], Any]] = {
-    "Tempo": lambda s: s.params.tempo,
-    "Kappa": lambda s: s.params.kappa,
-    "Rho": lambda s: s.params.rho,
-    "ImmunityPeriod": lambda s: s.params.immunity_period,
-    "ActivityCutoff": lambda s: s.params.activity_cutoff,
-    # the runtime now states the cutoff in thousandths of a tempo
-    "ActivityCutoffFactorMilli": lambda s: -(-s.params.activity_cutoff * 1000 // s.params.tempo),
-    "MaxAllowedUids": lambda s: s.params.max_uids,
-    "MaxAllowedValidators": lambda s: s.params.max_validators,
-    "MinAllowedWeights": lambda s: s.params.min_allowed_weights,
-    "MaxWeightsLimit": lambda s: s.params.max_weights_limit,
-    "WeightsVersionKey": lambda s: s.params.weights_version,
-    "WeightsSetRateLimit": lambda s: s.params.weights_rate_limit,
-    "ServingRateLimit": lambda s: s.params.serving_rate_limit,
-    "CommitRevealWeightsEnabled": lambda s: s.params.commit_reveal,
-    "BondsMovingAverage": lambda s: s.params.bonds_moving_avg,
-    "RevealPeriodEpochs": lambda s: s.params.reveal_period,
-    "Yuma3On": lambda s: s.params.yuma3,
-    "LiquidAlphaOn": lambda s: s.params.liquid_alpha,
-    "BondsPenalty": lambda s: s.params.bonds_penalty,
-    "MinBurn": lambda s: s.params.min_burn,
-    "MaxBurn": lambda s: s.params.max_burn,
-    "AdjustmentInterval": lambda s: s.params.adjustment_interval,
-    "AdjustmentAlpha": lambda s: s.params.adjustment_alpha,
-    "TargetRegistrationsPerInterval": lambda s: s.params.target_registrations,
-    "MaxRegistrationsPerBlock": lambda s: s.params.max_registrations_per_block,
-    "NetworkRegistrationAllowed": lambda s: s.params.registration_allowed,
-}
-
-_SUBNET: dict[str, Callable[[Subnet], Any]] = {
-    "NetworksAdded": lambda s: True,
-    "SubnetworkN": lambda s: s.size,
-    "Burn": lambda s: s.burn,
-    "SubnetOwner": lambda s: s.owner_coldkey,
-    "SubnetOwnerHotkey": lambda s: s.owner_hotkey,
-    "NetworkRegisteredAt": lambda s: s.registered_at,
-    "FirstEmissionBlockNumber": lambda s: s.started_at,
-    "SubtokenEnabled": lambda s: s.started_at is not None,
-    "LastEpochBlock": lambda s: s.last_step_block,
-    "LastMechansimStepBlock": lambda s: s.last_step_block,
-    "SubnetEpochIndex": lambda s: s.epoch_index,
-    "PendingEpochAt": lambda s: s.pending_epoch_at,
-    "RegistrationsThisInterval": lambda s: s.registrations_this_interval,
-    "RegistrationsThisBlock": lambda s: s.registrations_this_block,
-    "BurnRegistrationsThisInterval": lambda s: s.burn_registrations_this_interval,
-    "LastAdjustmentBlock": lambda s: s.last_adjustment_block,
-    "RAORecycledForRegistration": lambda s: s.recycled,
-    "SubnetTAO": lambda s: s.tao_in,
-    "SubnetAlphaIn": lambda s: s.alpha_in,
-    "SubnetAlphaOut": lambda s: s.alpha_out,
-    "SubnetTaoInEmission": lambda s: s.tao_in_emission,
-    "SubnetAlphaInEmission": lambda s: s.alpha_in_emission,
-    "SubnetAlphaOutEmission": lambda s: s.alpha_out_emission,
-    "SubnetVolume": lambda s: s.volume,
-    "SubnetMechanism": lambda s: 0 if s.netuid == ROOT_NETUID else 1,
-    "SubnetMovingPrice": _moving_price,
-    "TokenSymbol": lambda s: s.symbol,
-    "SubnetIdentitiesV3": lambda s: s.identity,
-    "PendingServerEmission": lambda s: s.pending_emission - s.pending_emission // 2,
-    "PendingValidatorEmission": lambda s: s.pending_emission // 2,
-    "PendingOwnerCut": lambda s: s.pending_owner_cut,
-    "Active": lambda s: s.active,
-    "Consensus": lambda s: s.consensus,
-    "Incentive": lambda s: s.incentive,
-    "Dividends": lambda s: s.dividends,
-    "Emission": lambda s: s.emission,
-    "LastUpdate": lambda s: s.last_update,
-    "ValidatorPermit": lambda s: s.validator_permit,
-    "ValidatorTrust": lambda s: s.validator_trust,
-    "StakeWeight": lambda s: s.stake_weight,
-}
-
 
 def _blocks_since_last_step(state: ChainState, keys: Keys) -> Any:
     subnet = state.subnets.get(keys[0])
@@ -278,7 +215,7 @@ VIEWS: dict[str, View] = {
     **_SYSTEM,
     **{f"SubtensorModule.{name}": view for name, view in _ACCOUNTS.items()},
     **{f"SubtensorModule.{name}": _plain(read) for name, read in _SETTINGS.items()},
-    **{f"SubtensorModule.{name}": _per_subnet(read) for name, read in {**_PARAMETERS, **_SUBNET}.items()},
+    **{f"SubtensorModule.{name}": _per_subnet(read) for name, read in SUBNET_ENTRIES.items()},
     "SubtensorModule.BlocksSinceLastStep": View(
         _blocks_since_last_step, lambda state: [(netuid,) for netuid in state.subnets]
     ),
@@ -286,6 +223,13 @@ VIEWS: dict[str, View] = {
         lambda state, keys: _commits(state, keys) or None,
         lambda state: [(netuid, epoch) for netuid, subnet in state.subnets.items() for epoch in subnet.commits],
     ),
+    "SubtensorModule.AutoStakeDestination": _table(lambda state: state.auto_stake),
+    "SubtensorModule.WeightCommits": _per_hotkey(lambda s: s.hash_commits),
+    "SubtensorModule.NeuronCertificates": _per_hotkey(lambda s: s.certificates),
+    "SubtensorModule.PendingChildKeys": _per_hotkey(lambda s: s.pending_children),
+    "SubtensorModule.ChildKeys": _by_hotkey(lambda s: s.children),
+    "SubtensorModule.ParentKeys": _by_hotkey(_parents),
+    "SubtensorModule.ChildkeyTake": _by_hotkey(lambda s: s.childkey_takes),
     "SubtensorModule.Uids": _per_hotkey(lambda s: s.uids),
     "SubtensorModule.Axons": _per_hotkey(lambda s: s.axons),
     "SubtensorModule.Prometheus": _per_hotkey(lambda s: s.prometheus),

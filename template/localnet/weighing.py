@@ -13,7 +13,7 @@ from template.localnet.state import MAX_U16, AccountId, ChainState, Subnet
 logger = logging.getLogger(__name__)
 
 COMMIT_REVEAL_VERSION = 4
-_MAX_COMMITS = 10  # of a hotkey in one epoch
+MAX_COMMITS = 10  # of a hotkey in one epoch
 _MAX_COMMIT_BYTES = 5000
 
 
@@ -89,21 +89,27 @@ def set_weights(
     return uid
 
 
-def commit(
-    state: ChainState, subnet: Subnet, hotkey: AccountId, sealed: bytes, reveal_round: int, version: int
-) -> None:
-    """Keep encrypted weights of a hotkey until their epoch; raises DispatchFailure with the pallet error."""
+def check_commit(state: ChainState, subnet: Subnet, hotkey: AccountId) -> int:
+    """Uid of a hotkey that may commit weights now; raises DispatchFailure with the pallet error."""
     if not subnet.params.commit_reveal:
         raise module_error("CommitRevealDisabled")
-    if version != COMMIT_REVEAL_VERSION:
-        raise module_error("IncorrectCommitRevealVersion")
     uid = subnet.uids.get(hotkey)
     if uid is None:
         raise module_error("HotKeyNotRegisteredInSubNet")
     if _too_fast(state, subnet, uid):
         raise module_error("CommittingWeightsTooFast")
+    return uid
+
+
+def commit(
+    state: ChainState, subnet: Subnet, hotkey: AccountId, sealed: bytes, reveal_round: int, version: int
+) -> None:
+    """Keep encrypted weights of a hotkey until their epoch; raises DispatchFailure with the pallet error."""
+    if subnet.params.commit_reveal and version != COMMIT_REVEAL_VERSION:
+        raise module_error("IncorrectCommitRevealVersion")
+    uid = check_commit(state, subnet, hotkey)
     waiting = subnet.commits.get(subnet.epoch_index, ())
-    if len(sealed) > _MAX_COMMIT_BYTES or sum(item[0] == hotkey for item in waiting) >= _MAX_COMMITS:
+    if len(sealed) > _MAX_COMMIT_BYTES or sum(item[0] == hotkey for item in waiting) >= MAX_COMMITS:
         raise module_error("TooManyUnrevealedCommits")
     subnet.commits[subnet.epoch_index] = (*waiting, (hotkey, state.block, sealed, reveal_round))
     subnet.last_update[uid] = state.block

@@ -1,181 +1,198 @@
-"""The real btcli, in subprocesses and from an empty home directory, as an operator of a subnet would use it.
+"""docs/localnet.md from an empty home directory: its commands in their order, with the real btcli, and their figures.
 
-MEV protection and safe staking are left at btcli's defaults where they exist.
+MEV protection and safe staking are left at btcli's defaults. Blocks are made on demand, so that the figures are exact
+however slow the machine is.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
+import re
+import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from localnet_process import ROOT, Btcli, needs_btcli, running
 
-from template.localnet.client import LocalClient
+from template.localnet import main
+from template.localnet.client import LocalClient, keypair
 
-BTCLI = Path(sys.executable).with_name("btcli")
-VERSION = "9.23"
-EVE = "5HGjWAeFDfFCWPsjFQdVV2Msvz2XtMktvgocEZcCj68kUMaw"
-# periods of shielded extrinsics are a few blocks: long enough blocks for a slow machine
-BLOCK_S = "0.5"
+GUIDE = (ROOT / "docs" / "localnet.md").read_text()
+COMMANDS = re.findall(r"^\$ ((?:btcli|iota faucet|iota chain advance) .*)$", GUIDE, re.MULTILINE)
+ENDPOINT = "ws://127.0.0.1:9944"
+ALICE, EVE = keypair("//Alice"), keypair("//Eve")
+TAO = 10**9
+TEMPO = 200  # nobody earns before the epochs at the end
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(not BTCLI.exists(), reason=f"btcli is not installed beside {sys.executable}"),
-]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), needs_btcli]
 
 
-class Shell:
-    """Runs btcli against one chain with a home directory of its own."""
+class Operator:
+    """The reader of the guide, who owns //Alice; `paid` is what left her account since it was asked last."""
 
     def __init__(self, home: Path, endpoint: str) -> None:
-        self.wallets, self.endpoint = home / "wallets", endpoint
-        self._environment = {
-            "HOME": str(home),
-            "PATH": os.environ["PATH"],
-            "COLUMNS": "4000",  # else JSON would be wrapped within words
-            "PYTHONPATH": "",
-        }
+        self.btcli, self.endpoint = Btcli(home), endpoint
+        self.wallets = str(home / ".bittensor" / "wallets")
+        self.chain = LocalClient(endpoint)
+        self._free = self.free()
 
-    def text(self, *words: str) -> str:
-        """Output of a command that must succeed; empty answers to whatever it still asks."""
-        done = subprocess.run(
-            [str(BTCLI), *words], input="\n" * 20, env=self._environment, capture_output=True, text=True, timeout=240
-        )
-        assert done.returncode == 0, (words, done.stdout, done.stderr)
-        assert "❌" not in done.stdout, (words, done.stdout)
-        return done.stdout
+    def free(self) -> int:
+        return self.chain.free_balance(bytes(ALICE.public_key))
 
-    def json(self, *words: str) -> Any:
-        output = self.text(*words, "--json-output")
-        return json.loads(output[min(output.find(mark) % len(output) for mark in "{[") :])
+    def paid(self) -> int:
+        before, self._free = self._free, self.free()
+        return before - self._free
 
-    @property
-    def network(self) -> tuple[str, ...]:
-        return ("--network", self.endpoint)
+    def run(self, command: str) -> Any:
+        """Output of a command as the guide writes it; that of one in AS_JSON decoded."""
+        program, *words = shlex.split(command.replace(ENDPOINT, self.endpoint), comments=True)
+        if program == "iota":  # `iota faucet` and `iota chain advance` are these of the package
+            words = [word.replace("ADDRESS", EVE.ss58_address) for word in words if word != "chain"]
+            assert main([*words, "--endpoint", self.endpoint]) == 0, command
+            return ""
+        if " ".join(words[:2]) in AS_JSON:
+            return self.btcli.json(*words, answers=typed(words))
+        return self.btcli.text(*words, answers=typed(words))
 
-    @property
-    def alice(self) -> tuple[str, ...]:
-        return ("--wallet-name", "alice", "--wallet-path", str(self.wallets))
 
-    @property
-    def sender(self) -> tuple[str, ...]:
-        return (*self.alice, "--hotkey", "default", *self.network, "--no-prompt")
+def typed(words: list[str]) -> str:
+    """What a reader answers: the default for names and paths, and yes to what costs."""
+    if words[:2] == ["subnets", "create"]:
+        return "\n" * 7 + "y\n" * 20
+    return ("\n" * 20 if words[0] == "wallet" and words[1] != "transfer" else "") + "y\n" * 20
+
+
+def check_wallets(operator: Operator, output: str) -> None:
+    assert all(name in output for name in ("owner", "validator", "miner"))
+
+
+def check_balance(operator: Operator, output: Any) -> None:
+    assert float(output["balances"]["owner"]["free"]) == pytest.approx(operator.free() / TAO, abs=1e-4)
+    assert 100 * TAO < operator.paid() < 100.001 * TAO, "the faucet takes it from //Alice"
+
+
+def check_transfer(operator: Operator, output: str) -> None:
+    assert 10 * TAO < operator.paid() < 10.001 * TAO
+    assert operator.chain.free_balance(bytes(EVE.public_key)) == 1_000_110 * TAO
+
+
+def check_burn_cost(operator: Operator, output: Any) -> None:
+    assert output["burn_cost"]["tao"] == 100
+
+
+def check_created(operator: Operator, output: str) -> None:
+    assert "netuid: 1" in output
+    assert operator.paid() == 100 * TAO, "and no fee"
+
+
+def check_listed(operator: Operator, output: Any) -> None:
+    assert output["subnets"]["1"]["subnet_name"] == "mine"
+    assert output["subnets"]["1"]["tempo"]["sn_tempo"] == TEMPO
+
+
+def check_hyperparameters(operator: Operator, output: Any) -> None:
+    now = {item["hyperparameter"]: item["value"] for item in output}
+    assert (now["immunity_period"], now["tempo"]) == (100, TEMPO), "the first was set a command before"
+    assert operator.paid() == 0, "starting and setting cost nothing"
+
+
+def check_registered(operator: Operator, output: str) -> None:
+    assert "UID 1" in output
+    assert operator.paid() == TAO // 10, "the burn, and no fee"
+
+
+def check_staked(operator: Operator, output: str) -> None:
+    assert 100 * TAO < operator.paid() < 100.01 * TAO
+
+
+def staked(output: Any) -> float:
+    (stakes,) = output["stake_info"].values()
+    return sum(float(item["stake_value"]) for item in stakes if item["netuid"] == 1)
+
+
+def check_stakes(operator: Operator, output: Any) -> None:
+    assert 95 < staked(output) < 105, "alpha at a price near 1"
+
+
+def check_metagraph(operator: Operator, output: str) -> None:
+    assert "Subnet 1: mine" in output
+
+
+def check_overview(operator: Operator, output: Any) -> None:
+    assert output["total_balance"] == pytest.approx(operator.free() / TAO, abs=1e-4)
+
+
+CHECKS: dict[str, Callable[[Operator, Any], None]] = {
+    "wallet list": check_wallets,
+    "wallet balance": check_balance,
+    "wallet transfer": check_transfer,
+    "subnets burn-cost": check_burn_cost,
+    "subnets create": check_created,
+    "subnets list": check_listed,
+    "subnets hyperparameters": check_hyperparameters,
+    "subnets register": check_registered,
+    "stake add": check_staked,
+    "stake list": check_stakes,
+    "subnets metagraph": check_metagraph,
+    "wallet overview": check_overview,
+}
+AS_JSON = {
+    "wallet balance",
+    "wallet overview",
+    "subnets burn-cost",
+    "subnets list",
+    "subnets show",
+    "subnets hyperparameters",
+    "stake list",
+}
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
-    command = [sys.executable, "-m", "template.localnet", "--port", "0", "--block-time", BLOCK_S, "--tempo", "10"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield Shell(tmp_path, process.stdout.readline().split()[3])
-        finally:
-            process.kill()
+def operator(tmp_path: Path) -> Iterator[Operator]:
+    with running("--on-demand", "--tempo", str(TEMPO)) as chain:
+        yield Operator(tmp_path, chain.endpoint)
 
 
-def free(shell: Shell) -> float:
-    return float(shell.json("wallet", "balance", *shell.alice, *shell.network)["balances"]["alice"]["free"])
+def follow_the_guide(operator: Operator) -> None:
+    left = dict(CHECKS)
+    for command in COMMANDS:
+        output = operator.run(command)
+        check = left.pop(" ".join(command.split()[1:3]), None)
+        if check is not None:
+            check(operator, output)
+    assert not left, "the guide no longer has these commands"
 
 
-def staked(shell: Shell, hotkey: str) -> float:
-    stakes = shell.json("stake", "list", *shell.alice, *shell.network, "--no-prompt")["stake_info"]
-    return sum(float(item["stake_value"]) for item in stakes.get(hotkey, ()) if item["netuid"] == 1)
-
-
-def create_wallets(shell: Shell) -> None:
-    path, plain = ("--wallet-path", str(shell.wallets)), ("--no-use-password", "--n-words", "12")
-    shell.text("wallet", "create", "--wallet-name", "alice", "--hotkey", "default", *path, *plain, "--uri", "//Alice")
-    shell.text("wallet", "new-hotkey", "--wallet-name", "alice", "--hotkey", "second", *path, *plain)
-    listed = shell.text("wallet", "list", *path)
-    assert "alice" in listed and "default" in listed and "second" in listed
-    assert free(shell) == 1_000_000
-    shell.text("wallet", "transfer", *shell.sender, "--dest", EVE, "--amount", "10")
-    assert free(shell) == pytest.approx(999_990, abs=0.001)
-    overview = shell.json("wallet", "overview", *shell.alice, *shell.network)
-    assert overview["total_balance"] == pytest.approx(999_990, abs=0.001)
-
-
-def create_subnet(shell: Shell) -> None:
-    assert shell.json("subnets", "burn-cost", *shell.network)["burn_cost"]["tao"] == 100
-    before = free(shell)
-    assert "netuid: 1" in shell.text("subnets", "create", *shell.sender, "--subnet-name", "one")
-    assert free(shell) == pytest.approx(before - 100, abs=0.001)
-    subnets = shell.json("subnets", "list", *shell.network)["subnets"]
-    assert subnets["1"]["subnet_name"] == "one"
-    assert subnets["1"]["tempo"]["sn_tempo"] == 10
-    shell.text("subnets", "start", *shell.sender, "--netuid", "1")
-
-
-def register(shell: Shell) -> str:
-    before = free(shell)
-    sender = (*shell.alice, "--hotkey", "second", *shell.network, "--no-prompt")
-    assert "UID 1" in shell.text("subnets", "register", *sender, "--netuid", "1")
-    assert free(shell) == pytest.approx(before - 0.1, abs=0.001), "the burn, and no fee"
-    shown = shell.json("subnets", "show", "--netuid", "1", *shell.network, "--no-prompt")
+def go_beyond_it(operator: Operator) -> None:
+    """What the guide leaves out: show, stake remove, axon set."""
+    shown = operator.run(f"btcli subnets show --netuid 1 --network {ENDPOINT} --no-prompt")
     assert [neuron["uid"] for neuron in shown["uids"]] == [0, 1]
     assert shown["registration_cost"] == pytest.approx(0.1)
-    assert "Subnet 1: one" in shell.text("subnets", "metagraph", "--netuid", "1", *shell.network)
-    return str(shown["uids"][1]["hotkey"])
+    signer = f"--netuid 1 --wallet-name owner --hotkey default --network {ENDPOINT} --no-prompt"
+    listing = f"btcli stake list --wallet-name owner --network {ENDPOINT} --no-prompt"
+    operator.run(f"btcli stake remove {signer} --amount 40")
+    assert 39 * TAO < -operator.paid() < 41 * TAO
+    assert 55 < staked(operator.run(listing)) < 65
+    operator.run(f"btcli axon set {signer} --ip 1.2.3.4 --port 8091")
 
 
-def stake(shell: Shell, hotkey: str) -> None:
-    before = free(shell)
-    sender = (*shell.alice, "--hotkey", "second", *shell.network, "--no-prompt")
-    shell.text("stake", "add", *sender, "--netuid", "1", "--amount", "200")
-    assert free(shell) == pytest.approx(before - 200, abs=0.01)
-    held = staked(shell, hotkey)
-    assert 190 < held < 205, "alpha at a price near 1"
-    shell.text("stake", "remove", *sender, "--netuid", "1", "--amount", "80")
-    assert free(shell) == pytest.approx(before - 120, abs=2)
-    assert held - 80 <= staked(shell, hotkey) < held, "less, but for what it earned in the meantime"
-
-
-def set_hyperparameters(shell: Shell) -> None:
-    def parameters() -> dict[str, Any]:
-        found = shell.json("subnets", "hyperparameters", "--netuid", "1", *shell.network)
-        return {item["hyperparameter"]: item["value"] for item in found}
-
-    assert parameters()["immunity_period"] == 200
-    for name, value in (("immunity_period", "77"), ("weights_version", "3"), ("yuma3_enabled", "true")):
-        shell.text("sudo", "set", *shell.sender, "--netuid", "1", "--param", name, "--value", value)
-    now = parameters()
-    assert (now["immunity_period"], now["weights_version"], now["yuma_version"]) == (77, 3, 3)
-
-
-def serve(shell: Shell) -> None:
-    sender = (*shell.alice, "--hotkey", "second", *shell.network, "--no-prompt")
-    shell.text("axon", "set", *sender, "--netuid", "1", "--ip", "1.2.3.4", "--port", "8091")
-
-
-def set_and_read_weights(shell: Shell) -> None:
+def set_and_read_weights(operator: Operator) -> None:
     """btcli has no command for plain weights, so the SDK sets them with btcli's wallet."""
     import bittensor as bt
 
-    wallet = bt.Wallet(name="alice", hotkey="second", path=str(shell.wallets))
-    with bt.Subtensor(network=shell.endpoint) as subtensor:
-        metagraph = subtensor.metagraph(1)
-        assert (metagraph.axons[1].ip, metagraph.axons[1].port) == ("1.2.3.4", 8091)
-        deadline = time.monotonic() + 120
-        while not subtensor.metagraph(1).validator_permit[1]:
-            assert time.monotonic() < deadline, "no permit"
-            with LocalClient(shell.endpoint) as client:
-                client.advance(5)
-        answer = subtensor.set_weights(wallet, 1, [0, 1], [0.5, 1.0], version_key=3, wait_for_inclusion=True)
+    operator.chain.advance(2 * (TEMPO + 1))  # the second epoch after the stake has the permit in force
+    wallet = bt.Wallet(name="owner", hotkey="default", path=operator.wallets)
+    with bt.Subtensor(network=operator.endpoint) as subtensor:
+        metagraph: Any = subtensor.metagraph(1)
+        assert (metagraph.axons[0].ip, metagraph.axons[0].port) == ("1.2.3.4", 8091)
+        assert metagraph.validator_permit[0]
+        answer = subtensor.set_weights(wallet, 1, [0, 1], [0.5, 1.0], wait_for_inclusion=True)
         assert answer.success, answer.message
-        assert dict(subtensor.weights(1))[1] == [(0, 32768), (1, 65535)]
+        assert dict(subtensor.weights(1))[0] == [(0, 32768), (1, 65535)]
 
 
-def test_a_subnet_from_an_empty_home(shell: Shell) -> None:
-    create_wallets(shell)
-    create_subnet(shell)
-    hotkey = register(shell)
-    stake(shell, hotkey)
-    set_hyperparameters(shell)
-    serve(shell)
-    set_and_read_weights(shell)
+def test_a_subnet_from_an_empty_home(operator: Operator) -> None:
+    follow_the_guide(operator)
+    go_beyond_it(operator)
+    set_and_read_weights(operator)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from localnet_process import running
 
 from template.localnet.client import LocalClient, keypair
 from template.localnet.codec import Enum
@@ -32,23 +33,18 @@ with bt.Subtensor(network=endpoint) as subtensor:
 def test_eight_clients_at_once(tmp_path: Path) -> None:
     dest = keypair("//Nobody")
     code = CLIENT.replace("ROUNDS", str(ROUNDS)).replace("DEST", repr(dest.ss58_address))
-    command = [sys.executable, "-m", "template.localnet", "--port", "0", "--block-time", "0.25"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            endpoint = process.stdout.readline().split()[3]
-            alice = keypair("//Alice")
-            with LocalClient(endpoint) as client:
-                client.submit(alice, "SubtensorModule", "register_network", {"hotkey": bytes(alice.public_key)})
-                for number in range(CLIENTS):
-                    account = Enum("Id", bytes(keypair(f"//Client{number}").public_key))
-                    client.submit(alice, "Balances", "transfer_keep_alive", {"dest": account, "value": 100 * 10**9})
-            clients = [
-                subprocess.Popen([sys.executable, "-c", code, endpoint, str(tmp_path), str(number)])
-                for number in range(CLIENTS)
-            ]
-            assert [client.wait(300) for client in clients] == [0] * CLIENTS
-            with LocalClient(endpoint) as client:
-                assert client.free_balance(bytes(dest.public_key)) == CLIENTS * ROUNDS * 10**9
-        finally:
-            process.kill()
+    with running("--block-time", "0.25") as chain:
+        endpoint = chain.endpoint
+        alice = keypair("//Alice")
+        with LocalClient(endpoint) as client:
+            client.submit(alice, "SubtensorModule", "register_network", {"hotkey": bytes(alice.public_key)})
+            for number in range(CLIENTS):
+                account = Enum("Id", bytes(keypair(f"//Client{number}").public_key))
+                client.submit(alice, "Balances", "transfer_keep_alive", {"dest": account, "value": 100 * 10**9})
+        clients = [
+            subprocess.Popen([sys.executable, "-c", code, endpoint, str(tmp_path), str(number)])
+            for number in range(CLIENTS)
+        ]
+        assert [client.wait(300) for client in clients] == [0] * CLIENTS
+        with LocalClient(endpoint) as client:
+            assert client.free_balance(bytes(dest.public_key)) == CLIENTS * ROUNDS * 10**9

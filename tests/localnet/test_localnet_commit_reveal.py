@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from localnet_kit import Driver
+from localnet_process import running
 
 from template.localnet.beacon import CannotReveal, commit_weights, install, open_weights
 from template.localnet.client import LocalClient, keypair
 from template.subtensor import SubtensorChain
 
+TEMPO = 20
 COMMIT = "SubtensorModule.commit_timelocked_mechanism_weights"
 
 
@@ -105,34 +104,41 @@ def test_a_commit_that_cannot_be_revealed_is_dropped_alone() -> None:
 
 @pytest.mark.e2e
 def test_the_sdk_commits_to_the_embedded_chain(tmp_path: Path) -> None:
-    from bittensor_wallet import Wallet
+    """Timelocked as this project does it, then by hash as the SDK does it; blocks are made on demand."""
+    import bittensor as bt
 
-    wallet = Wallet(name="alice", hotkey="default", path=str(tmp_path))
+    wallet = bt.Wallet(name="alice", hotkey="default", path=str(tmp_path))
     wallet.create_coldkey_from_uri("//Alice", use_password=False, overwrite=True, suppress=True)
     wallet.create_hotkey_from_uri("//AliceHot", use_password=False, overwrite=True, suppress=True)
     hotkey = bytes(wallet.hotkey.public_key or b"")
-    command = [sys.executable, "-m", "template.localnet", "--port", "0", "--block-time", "0.2", "--tempo", "20"]
-    with subprocess.Popen([*command, "--commit-reveal"], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            endpoint = process.stdout.readline().split()[3]
-            alice = keypair("//Alice")
-            with LocalClient(endpoint) as client:
-                client.submit(alice, "SubtensorModule", "register_network", {"hotkey": hotkey})
-                client.submit(alice, "SubtensorModule", "start_call", {"netuid": 1})
-                amount = {"hotkey": hotkey, "netuid": 1, "amount_staked": 10**12}
-                client.submit(alice, "SubtensorModule", "add_stake", amount)
-                client.advance(42)  # two epochs: the second has the permit in force
-            chain = SubtensorChain(wallet, endpoint)
-            result = chain.set_weights(1, [0], [65535], version_key=0)
-            assert result.ok, result
-            deadline = time.monotonic() + 60
-            weights = None
-            while not weights:
-                assert time.monotonic() < deadline, "not revealed"
-                weights = chain._read(lambda subtensor: dict(subtensor.weights(1)).get(0))
-                time.sleep(0.1)
-            assert weights == [(0, 65535)]
-            chain.close()
-        finally:
-            process.kill()
+    alice = keypair("//Alice")
+    with (
+        running("--on-demand", "--commit-reveal", "--tempo", str(TEMPO)) as process,
+        LocalClient(process.endpoint) as client,
+    ):
+        client.submit(alice, "SubtensorModule", "register_network", {"hotkey": hotkey})
+        client.submit(alice, "SubtensorModule", "start_call", {"netuid": 1})
+        client.submit(alice, "SubtensorModule", "add_stake", {"hotkey": hotkey, "netuid": 1, "amount_staked": 10**12})
+        client.advance(2 * (TEMPO + 1))  # two epochs: the second has the permit in force
+        chain = SubtensorChain(wallet, process.endpoint)
+        result = chain.set_weights(1, [0], [65535], version_key=0)
+        chain.close()
+        assert result.ok, result
+        with bt.Subtensor(network=process.endpoint) as subtensor:
+            assert dict(subtensor.weights(1))[0] == [], "not before its epoch"
+            client.advance(TEMPO + 1)
+            assert dict(subtensor.weights(1))[0] == [(0, 65535)]
+            # the SDK scales to 65535 when it reveals and not when it commits
+            by_hash: dict[str, Any] = {"wallet": wallet, "netuid": 1, "salt": [1, 2], "uids": [0], "weights": [65535]}
+            assert subtensor.commit_weights(**by_hash, wait_for_inclusion=True).success
+            early = subtensor.reveal_weights(**by_hash, wait_for_inclusion=True, raise_error=False, max_attempts=1)
+            assert not early.success
+            client.advance(TEMPO + 1)
+            revealed = subtensor.reveal_weights(**by_hash, wait_for_inclusion=True)
+            assert revealed.success, revealed.message
+            child = keypair("//Child").ss58_address
+            done = subtensor.set_children(wallet, 1, wallet.hotkey.ss58_address, [(0.25, child)])
+            assert done.success, done.message
+            client.advance(TEMPO + 1)
+            _, children, _ = subtensor.get_children(wallet.hotkey.ss58_address, 1)
+            assert [(round(share, 3), key) for share, key in children] == [(0.25, child)]

@@ -10,7 +10,7 @@ from localnet_kit import TAO, Driver, key, sign
 
 from template.localnet.codec import Enum, load_codecs
 from template.localnet.hashing import twox_128
-from template.localnet.session import MAX_SUBSCRIPTIONS, Session
+from template.localnet.session import MAX_BATCH, MAX_SUBSCRIPTIONS, Session
 from template.localnet.storage import entries
 
 
@@ -81,6 +81,13 @@ def test_malformed_requests_get_an_error(client: Client, text: str | bytes, code
     (answer,) = [json.loads(item) for item in client.session.handle(text)]
     assert answer["error"]["code"] == code
     assert client.call("system_chainType") == "Local", "the session goes on"
+
+
+def test_batch_with_too_long_an_answer_is_refused(client: Client) -> None:
+    batch = [{"jsonrpc": "2.0", "id": 1, "method": "state_getMetadata"}] * MAX_BATCH
+    (text,) = client.session.handle(json.dumps(batch))
+    assert json.loads(text)["error"]["code"] == -32008
+    assert client.call("system_health")["peers"] == 0
 
 
 def test_batch_answers_each(client: Client) -> None:

@@ -1,11 +1,8 @@
-"""Contract with the unmodified bittensor SDK: a server process, real wallets, several clients at once."""
+"""Contract with the unmodified bittensor SDK: a server process and real wallets."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from localnet_process import running
 
 bt = pytest.importorskip("bittensor")
 
-ROOT = Path(__file__).resolve().parents[2]
 NETUID = 1
-DEADLINE = 30.0  # seconds for anything that is polled
+DEADLINE = 120.0  # seconds for anything that is polled
 
 
 @dataclass
@@ -56,14 +53,8 @@ def until(check: Callable[[], Any], what: str) -> Any:
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    command = [sys.executable, "-m", "template.localnet", "--port", "0", "--block-time", "0.1", "--tempo", "10"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().split("endpoint ")[1].split()[0]
-        finally:
-            process.terminate()
-            process.wait(10)
+    with running("--block-time", "0.1", "--tempo", "10") as chain:
+        yield chain.endpoint
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +147,7 @@ def test_subnet_reads(stage: Stage) -> None:
     assert subtensor.is_subnet_active(NETUID)
     assert subtensor.subnet(NETUID).price.tao == pytest.approx(1.1, abs=0.05)
     block = subtensor.get_current_block()
-    assert block < subtensor.get_next_epoch_start_block(NETUID) <= block + 12
+    assert block < subtensor.get_next_epoch_start_block(NETUID) <= subtensor.get_current_block() + 11
     assert subtensor.wait_for_block(block + 2)
 
 
@@ -218,53 +209,3 @@ def test_async_client(stage: Stage, graph: Any) -> None:
             assert sent.success, sent.message
 
     asyncio.run(scenario())
-
-
-CLIENT = """
-import sys
-import bittensor as bt
-endpoint, folder, name = sys.argv[1:]
-wallet = bt.Wallet(name=name, hotkey="default", path=folder)
-subtensor = bt.Subtensor(network=endpoint)
-for _ in range(3):
-    done = subtensor.transfer(wallet, wallet.hotkey.ss58_address, bt.Balance.from_tao(1))
-    assert done.success, done.message
-    assert subtensor.metagraph(1).n == 4
-print("done", subtensor.get_balance(wallet.hotkey.ss58_address).tao)
-"""
-
-
-def test_two_processes_at_once(stage: Stage) -> None:
-    command = [sys.executable, "-c", CLIENT, stage.endpoint]
-    clients = [
-        subprocess.Popen(
-            [*command, str(Path(miner.path).expanduser()), miner.name], stdout=subprocess.PIPE, text=True, cwd=ROOT
-        )
-        for miner in stage.miners
-    ]
-    for client in clients:
-        output, _ = client.communicate(timeout=DEADLINE)
-        assert client.returncode == 0
-        assert output.strip().endswith("done 3.0")
-
-
-def test_btcli_registers_and_reads(stage: Stage, tmp_path: Path) -> None:
-    """The command line client of the SDK, with a home of its own so that no configuration leaks in."""
-    command = Path(sys.executable).with_name("btcli")
-    if not command.exists():
-        pytest.skip("btcli is not installed beside the interpreter")
-    wallet(tmp_path, "dave", "//Dave")
-    environment = {**os.environ, "HOME": str(tmp_path), "COLUMNS": "200", "NO_COLOR": "1"}
-
-    def btcli(*arguments: str) -> str:
-        full = [str(command), *arguments, "--network", stage.endpoint, "--json-output"]
-        done = subprocess.run(full, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    keys = ("--wallet-path", str(tmp_path), "--wallet-name", "dave")
-    assert "1000000" in btcli("wallet", "balance", *keys)
-    btcli("subnets", "register", "--netuid", str(NETUID), *keys, "--hotkey", "default", "--no-prompt")
-    registered = wallet(tmp_path, "dave", "//Dave").hotkey.ss58_address
-    assert stage.subtensor.is_hotkey_registered(registered, NETUID)
-    assert "subnet 1" in btcli("subnets", "list")

@@ -3,6 +3,8 @@
 from template.localnet.calls import (
     admin,
     balances,
+    children,
+    commits,
     network,
     registration,
     schedule,
@@ -16,6 +18,8 @@ from template.localnet.calls import (
 __all__ = [
     "admin",
     "balances",
+    "children",
+    "commits",
     "network",
     "registration",
     "schedule",

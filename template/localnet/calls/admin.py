@@ -33,6 +33,8 @@ _PLAIN = {
     "sudo_set_bonds_reset_enabled": ("enabled", "bonds_reset"),
     "sudo_set_liquid_alpha_enabled": ("enabled", "liquid_alpha"),
     "sudo_set_yuma3_enabled": ("enabled", "yuma3"),
+    "sudo_set_toggle_transfer": ("toggle", "transfers"),
+    "sudo_set_owner_cut_enabled": ("enabled", "owner_cut"),
 }
 # as above, for values that must be at least one
 _POSITIVE = {
@@ -58,6 +60,8 @@ def _set(context: Context, subnet: Subnet, name: str, value: Any) -> None:
         context.emit("SubtensorModule", "TempoSet", (subnet.netuid, value))
     elif name == "weights_rate_limit":
         context.emit("SubtensorModule", "WeightsSetRateLimitSet", (subnet.netuid, value))
+    elif name == "transfers":
+        context.emit("SubtensorModule", "TransferToggle", (subnet.netuid, value))
 
 
 def _install(call: str, argument: str, name: str, low: int) -> None:
@@ -136,6 +140,15 @@ def set_alpha_sigmoid_steepness(context: Context, args: dict[str, Any]) -> None:
     if steepness < 0 and not context.is_root:
         raise DispatchFailure("Module", "AdminUtils.NegativeSigmoidSteepness")
     subnet.set(alpha_sigmoid_steepness=steepness)
+
+
+@handles("AdminUtils.sudo_set_sn_owner_hotkey")
+def set_owner_hotkey(context: Context, args: dict[str, Any]) -> None:
+    subnet, hotkey = _authorised(context, args["netuid"]), args["hotkey"]
+    if context.state.owners.get(hotkey) != subnet.owner_coldkey:
+        raise module_error("NonAssociatedColdKey")
+    subnet.owner_hotkey = hotkey
+    context.emit("SubtensorModule", "SubnetOwnerHotkeySet", (subnet.netuid, hotkey))
 
 
 @handles("AdminUtils.sudo_set_min_burn")

@@ -32,6 +32,15 @@ def register_limit(context: Context, args: dict[str, Any]) -> None:
     _register(context, args["netuid"], args["hotkey"])
 
 
+@handles("SubtensorModule.register")
+def register(context: Context, args: dict[str, Any]) -> None:
+    """Registration by proof of work is off on every subnet here."""
+    context.signed()
+    if args["netuid"] not in context.state.subnets:
+        raise module_error("SubnetNotExists")
+    raise module_error("SubNetRegistrationDisabled")
+
+
 @handles("SubtensorModule.root_register")
 def root_register(context: Context, args: dict[str, Any]) -> None:
     uid = registration.register_root(context.state, context.signed(), args["hotkey"])

@@ -12,6 +12,7 @@ from template.localnet.errors import DispatchFailure, module_error
 from template.localnet.state import AccountId, ChainState
 
 _MAX_COMMITMENT_FIELDS = 1
+_MAX_PUBLIC_KEY = 64
 
 
 def _check_address(ip: int, ip_type: int, port: int) -> None:
@@ -35,7 +36,9 @@ def _check_rate(state: ChainState, netuid: int, known: dict[str, int] | None) ->
 
 
 @handles("SubtensorModule.serve_axon")
+@handles("SubtensorModule.serve_axon_tls")
 def serve_axon(context: Context, args: dict[str, Any]) -> None:
+    """The certificate of a TLS axon is its algorithm, one byte, and its public key; another one is ignored."""
     hotkey, state, netuid = context.signed(), context.state, args["netuid"]
     _check_address(args["ip"], args["ip_type"], args["port"])
     _check_registered(state, hotkey)
@@ -45,6 +48,9 @@ def serve_axon(context: Context, args: dict[str, Any]) -> None:
     _check_rate(state, netuid, subnet.axons.get(hotkey))
     names = ("version", "ip", "port", "ip_type", "protocol", "placeholder1", "placeholder2")
     subnet.axons[hotkey] = {"block": state.block, **{name: args[name] for name in names}}
+    certificate = args.get("certificate", b"")
+    if 1 < len(certificate) <= 1 + _MAX_PUBLIC_KEY:
+        subnet.certificates[hotkey] = {"public_key": certificate[1:], "algorithm": certificate[0]}
     context.emit("SubtensorModule", "AxonServed", (netuid, hotkey))
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from template.localnet.dispatch import Context, handles
-from template.localnet.economy import alpha_within_limit, buy, quote_alpha_for_tao, sell, tao_within_limit
+from template.localnet.economy import (
+    alpha_within_limit,
+    alpha_within_ratio,
+    buy,
+    quote_alpha_for_tao,
+    sell,
+    tao_within_limit,
+)
 from template.localnet.errors import module_error
-from template.localnet.state import AccountId, ChainState, Subnet
+from template.localnet.state import ROOT_NETUID, AccountId, ChainState, Subnet
 
 
 def _open_subnet(state: ChainState, netuid: int) -> Subnet:
@@ -100,14 +107,34 @@ def remove_stake_full_limit(context: Context, args: dict[str, Any]) -> None:
 @handles("SubtensorModule.unstake_all")
 def unstake_all(context: Context, args: dict[str, Any]) -> None:
     """Sell everything the signer holds with one hotkey; positions too small to sell stay."""
+    context.signed()
+    state, hotkey = context.state, args["hotkey"]
+    if hotkey not in state.owners:
+        raise module_error("HotKeyAccountNotExists")
+    for netuid in list(state.subnets):
+        _unstake_whole(context, hotkey, netuid)
+
+
+@handles("SubtensorModule.unstake_all_alpha")
+def unstake_all_alpha(context: Context, args: dict[str, Any]) -> None:
+    """Move everything the signer holds with one hotkey on subnets to root; positions too small to sell stay."""
     coldkey, state, hotkey = context.signed(), context.state, args["hotkey"]
     if hotkey not in state.owners:
         raise module_error("HotKeyAccountNotExists")
-    for netuid, subnet in list(state.subnets.items()):
-        alpha = state.stake_of(hotkey, coldkey, netuid)
-        sellable = alpha and quote_alpha_for_tao(subnet, alpha).out >= state.config.min_stake
-        if sellable and subnet.started_at is not None:
-            _unstake(context, hotkey, netuid, alpha)
+    before = state.free(coldkey)
+    for netuid in list(state.subnets):
+        if netuid != ROOT_NETUID:
+            _unstake_whole(context, hotkey, netuid)
+    _stake(context, hotkey, ROOT_NETUID, state.free(coldkey) - before)
+
+
+def _unstake_whole(context: Context, hotkey: AccountId, netuid: int) -> None:
+    """Sell a whole position if it is large enough to be sold."""
+    state, subnet = context.state, context.state.subnets[netuid]
+    alpha = state.stake_of(hotkey, context.signed(), netuid)
+    sellable = alpha and quote_alpha_for_tao(subnet, alpha).out >= state.config.min_stake
+    if sellable and subnet.started_at is not None:
+        _unstake(context, hotkey, netuid, alpha)
 
 
 def _relocate(
@@ -119,6 +146,8 @@ def _relocate(
     destination = _open_subnet(state, netuids[1])
     if target[0] not in state.owners:
         raise module_error("HotKeyAccountNotExists")
+    if target[1] != coldkey and not (origin.params.transfers and destination.params.transfers):
+        raise module_error("TransferDisallowed")
     state.change_stake(hotkey, coldkey, netuids[0], -alpha)
     if netuids[0] == netuids[1]:
         tao, received = quote_alpha_for_tao(origin, alpha).out, alpha
@@ -153,3 +182,17 @@ def swap_stake(context: Context, args: dict[str, Any]) -> None:
         raise module_error("SameNetuid")
     tao = _relocate(context, hotkey, (hotkey, coldkey), netuids, args["alpha_amount"])
     context.emit("SubtensorModule", "StakeSwapped", (coldkey, hotkey, *netuids, tao))
+
+
+@handles("SubtensorModule.swap_stake_limit")
+def swap_stake_limit(context: Context, args: dict[str, Any]) -> None:
+    """The limit is the price of the origin over that of the destination, in rao."""
+    netuids = (args["origin_netuid"], args["destination_netuid"])
+    origin, destination = (_open_subnet(context.state, netuid) for netuid in netuids)
+    if netuids[0] == netuids[1]:
+        raise module_error("SameNetuid")
+    wanted = args["alpha_amount"]
+    possible = alpha_within_ratio(origin, destination, wanted, args["limit_price"])
+    if possible < wanted and not args["allow_partial"]:
+        raise module_error("SlippageTooHigh")
+    swap_stake(context, {**args, "alpha_amount": possible})

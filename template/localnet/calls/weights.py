@@ -7,7 +7,7 @@ from typing import Any
 from template.localnet.dispatch import Context, handles
 from template.localnet.errors import module_error
 from template.localnet.hashing import blake2_256
-from template.localnet.state import ROOT_NETUID, ChainState
+from template.localnet.state import ROOT_NETUID, ChainState, Subnet
 from template.localnet.weighing import commit, set_weights
 
 MECHANISMS = 1  # every subnet has the one mechanism 0
@@ -32,14 +32,20 @@ def _check_mechanism(state: ChainState, args: dict[str, Any]) -> None:
         raise module_error("MechanismDoesNotExist")
 
 
-@handles("SubtensorModule.commit_timelocked_weights")
-@handles("SubtensorModule.commit_timelocked_mechanism_weights")
-def commit_timelocked_weights(context: Context, args: dict[str, Any]) -> None:
-    hotkey, state, sealed, reveal_round = context.signed(), context.state, args["commit"], args["reveal_round"]
+def existing_subnet(state: ChainState, args: dict[str, Any]) -> Subnet:
+    """The subnet that a call names, with the mechanism it names; raises DispatchFailure."""
     subnet = state.subnets.get(args["netuid"])
     if subnet is None:
         raise module_error("SubnetNotExists")
     _check_mechanism(state, args)
+    return subnet
+
+
+@handles("SubtensorModule.commit_timelocked_weights")
+@handles("SubtensorModule.commit_timelocked_mechanism_weights")
+def commit_timelocked_weights(context: Context, args: dict[str, Any]) -> None:
+    hotkey, state, sealed, reveal_round = context.signed(), context.state, args["commit"], args["reveal_round"]
+    subnet = existing_subnet(state, args)
     commit(state, subnet, hotkey, sealed, reveal_round, args["commit_reveal_version"])
     event = (hotkey, subnet.netuid, blake2_256(sealed), reveal_round)
     context.emit("SubtensorModule", "TimelockedWeightsCommitted", event)

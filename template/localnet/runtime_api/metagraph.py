@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from template.localnet.children import counted_stake
 from template.localnet.codec import Some
 from template.localnet.economy import stake_weight
 from template.localnet.runtime_api.neurons import axon_of, coldkey_of
@@ -19,11 +20,11 @@ _Part = Callable[[ChainState, Subnet], Any]
 def _tao_stake(state: ChainState, subnet: Subnet) -> list[int]:
     """Root stake as it counts on the subnet (weighted)."""
     weight = state.config.tao_weight
-    return [state.hotkey_stake(key, ROOT_NETUID) * weight >> 64 for key in subnet.keys]
+    return [counted_stake(state, subnet, key, ROOT_NETUID) * weight >> 64 for key in subnet.keys]
 
 
 def _alpha_stake(state: ChainState, subnet: Subnet) -> list[int]:
-    return [state.hotkey_stake(key, subnet.netuid) for key in subnet.keys]
+    return [counted_stake(state, subnet, key, subnet.netuid) for key in subnet.keys]
 
 
 def _commitments(state: ChainState, subnet: Subnet) -> list[tuple[bytes, bytes]]:

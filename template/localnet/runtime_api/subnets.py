@@ -117,7 +117,7 @@ def _hyperparameters(subnet: Subnet) -> dict[str, tuple[str, Any]]:
         "alpha_sigmoid_steepness": ("I32F32", {"bits": p.alpha_sigmoid_steepness << 32}),
         "yuma_version": ("U16", 3 if p.yuma3 else 2),
         "subnet_is_active": ("Bool", subnet.started_at is not None),
-        "transfers_enabled": ("Bool", True),
+        "transfers_enabled": ("Bool", p.transfers),
         "bonds_reset_enabled": ("Bool", p.bonds_reset),
         "user_liquidity_enabled": ("Bool", False),
     }
@@ -169,7 +169,7 @@ def get_next_epoch_start_block(query: Query, netuid: int) -> int | None:
 
 @serves("SubnetInfoRuntimeApi_get_coldkey_auto_stake_hotkey")
 def get_coldkey_auto_stake_hotkey(query: Query, coldkey: bytes, netuid: int) -> bytes | None:
-    return None  # the call that would set one is not served
+    return query.state.auto_stake.get((coldkey, netuid))
 
 
 @serves("SubnetInfoRuntimeApi_get_subnet_to_prune")

@@ -101,6 +101,9 @@ call sudo_set_bonds_penalty 60 { netuid: u16, bonds_penalty: u16 }
 call sudo_set_alpha_sigmoid_steepness 68 { netuid: u16, steepness: i16 }
 call sudo_set_yuma3_enabled 69 { netuid: u16, enabled: bool }
 call sudo_set_bonds_reset_enabled 70 { netuid: u16, enabled: bool }
+call sudo_set_toggle_transfer 61 { netuid: u16, toggle: bool }
+call sudo_set_sn_owner_hotkey 67 { netuid: u16, hotkey: AccountId32 }
+call sudo_set_owner_cut_enabled 92 { netuid: u16, enabled: bool }
 call sudo_set_rho 17 { netuid: u16, rho: u16 }
 errors SubnetDoesNotExist, MaxValidatorsLargerThanMaxUIds, MaxAllowedUIdsLessThanCurrentUIds,
     BondsMovingAverageMaxReached, NegativeSigmoidSteepness, ValueNotInBounds, MinAllowedUidsGreaterThanCurrentUids,

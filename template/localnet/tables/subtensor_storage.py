@@ -10,6 +10,14 @@ storage ChildkeyTake (B AccountId32, I u16) -> u16
 storage PendingChildKeys (I u16, B AccountId32) -> (Vec<(u64, AccountId32)>, u64)
 storage ChildKeys (B AccountId32, I u16) -> Vec<(u64, AccountId32)>
 storage ParentKeys (B AccountId32, I u16) -> Vec<(u64, AccountId32)>
+storage PendingChildKeyCooldown -> u64 = 7200
+storage MinChildkeyTake -> u16
+storage MaxChildkeyTake -> u16 = 11796
+storage TransferToggle (I u16) -> bool = True
+storage OwnerCutEnabled (I u16) -> bool = True
+storage MaxEpochsPerBlock -> u8 = 2
+storage NetworkPowRegistrationAllowed (I u16) -> bool = True
+storage CommitRevealWeightsVersion -> u16 = 4
 storage TotalIssuance -> u64
 storage TotalStake -> u64
 storage TaoWeight -> u64 = 971718665099567868
