@@ -149,9 +149,11 @@ class Orchestrator:
 
     def _restarted(self) -> list[Action]:
         state = self.state
+        reconnect_s = state.spec.swarm.reconnect_s
         for miner in state.miners.values():
-            # All have to find it again at once, maybe at another address.
-            self._away(miner, max(RESTART_S, state.spec.swarm.reconnect_s))
+            # All have to find it again at once, maybe at another address; who was away before has what it had left.
+            left = RESTART_S if miner.connected else miner.back_by - state.now
+            self._away(miner, max(left, reconnect_s))
         # The feed, the auditor and the chain writer are new too; whatever they still owed is asked for again.
         actions: list[Action] = [flow.ask(state, batch) for batch in state.batches.values()]
         if state.manifests:
@@ -167,6 +169,7 @@ class Orchestrator:
         state.deadline += seconds
         for miner in state.miners.values():
             miner.assign_deadline += seconds
+            miner.back_by += seconds
         state.leases = {lease.id: replace(lease, deadline=lease.deadline + seconds) for lease in state.leases.values()}
         if state.manifests:
             state.index.rebuild(state)

@@ -10,7 +10,7 @@ from iota_subnet.core.actions import (
     RecomputeShard,
     Refuse,
 )
-from iota_subnet.core.orchestrator import Orchestrator
+from iota_subnet.core.orchestrator import RESTART_S, Orchestrator
 from iota_subnet.core.state import Phase
 
 from .bench import Bench, blob
@@ -185,6 +185,23 @@ def test_a_restarted_validator_asks_again_for_all_it_still_waits_for() -> None:
     bench.send(events.WeightsSet(at=bench.now, epoch=0, ok=True, message="block 7"))
     bench.send(events.ValidatorRestarted(at=bench.now))
     assert not bench.got(PublishScores)
+
+
+def test_a_restart_gives_time_to_who_was_there_and_no_more_to_who_was_not() -> None:
+    bench = Bench(stages=1, seats=3)
+    bench.send(events.MinerDisconnected(at=bench.now, hotkey="m2", reason="killed"))
+    bench.wait(1.0)
+    bench.now += 100.0
+    bench.send(events.ValidatorRestarted(at=bench.now))
+    bench.wait(bench.spec.swarm.reconnect_s)
+    assert list(bench.state.miners) == ["m0", "m1"], "the one that was away before had 4 s left, and got 5"
+    bench.connect("m0")
+    bench.now += 100.0
+    bench.send(events.ValidatorRestarted(at=bench.now))
+    bench.wait(RESTART_S - bench.spec.swarm.reconnect_s - 1.0)
+    assert list(bench.state.miners) == ["m0", "m1"], "a second restart takes nothing from who had not come back yet"
+    bench.wait(1.0)
+    assert list(bench.state.miners) == ["m0"]
 
 
 def test_results_of_effects_reach_the_report_of_their_epoch() -> None:
