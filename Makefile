@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: setup localnet test lint bench soak compile interpret clean
+.PHONY: setup localnet test lint docs bench soak screenshots page-checks compile interpret clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -27,11 +27,22 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The reference from the code: docs/reference, which is committed, and build/docs with every public function.
+docs: setup
+	$(BIN)/python scripts/reference.py $(ARGS)
+
 bench: setup
 	for script in benchmarks/*.py; do $(BIN)/python $$script --json || exit 1; done
 
 soak: setup interpret
 	$(BIN)/python -m pytest -m "e2e or soak" $(ARGS)
+
+# Both need Chromium.
+screenshots: setup
+	$(BIN)/python scripts/screenshots.py $(ARGS)
+
+page-checks: setup
+	$(BIN)/python scripts/page_checks.py $(ARGS)
 
 # Machine code of the core's hot part, from the same sources: for a validator of thousands of miners. Needs a C compiler.
 compile: setup

@@ -1,6 +1,6 @@
 // pm2 start ecosystem.config.js
 //
-// One validator and one miner. Settings come from the environment or a .env file beside this one; the flag
+// One validator and one miner; with MINER_HOTKEYS=m1,m2 one miner for each of these hotkeys. Settings come from the environment or a .env file beside this one; the flag
 // --subtensor.chain_endpoint is the variable SUBTENSOR_CHAIN_ENDPOINT, and so on. Defaults suit `iota chain`.
 const env = (name, fallback) => process.env[name] || fallback;
 const python = env("IOTA_PYTHON", `${__dirname}/.venv/bin/python`);
@@ -27,19 +27,26 @@ const neuron = (name, script, args) => ({
   kill_timeout: 40000,
 });
 
+// Miners beside each other: iota-miner, or iota-miner-NAME for each hotkey; ports count up by ten.
+const hotkeys = env("MINER_HOTKEYS", env("MINER_HOTKEY", "default")).split(",");
+const miners = hotkeys.map((hotkey, number) => neuron(hotkeys.length > 1 ? `iota-miner-${hotkey}` : "iota-miner", "miner", [
+  "--wallet.name", env("MINER_WALLET", "miner"),
+  "--wallet.hotkey", hotkey,
+  "--axon.port", String(Number(env("MINER_PORT", "8091")) + 10 * number),
+  ...(process.env.MINER_BLOBS_PORT ? ["--blobs.port", String(Number(process.env.MINER_BLOBS_PORT) + 10 * number)] : []),
+]));
+
 module.exports = {
   apps: [
     neuron("iota-validator", "validator", [
       "--wallet.name", env("VALIDATOR_WALLET", "validator"),
       "--wallet.hotkey", env("VALIDATOR_HOTKEY", "default"),
       "--axon.port", env("VALIDATOR_PORT", "8090"),
+      // The dashboard, the work channels of the miners, and what the validator relays.
+      "--blobs.port", env("VALIDATOR_BLOBS_PORT", "8093"),
       "--run.dir", env("RUN_DIR", "runs/validator"),
       "--run.stages", env("RUN_STAGES", "1"),
     ]),
-    neuron("iota-miner", "miner", [
-      "--wallet.name", env("MINER_WALLET", "miner"),
-      "--wallet.hotkey", env("MINER_HOTKEY", "default"),
-      "--axon.port", env("MINER_PORT", "8091"),
-    ]),
+    ...miners,
   ],
 };

@@ -39,7 +39,12 @@ setup(
     python_requires=">=3.10",
     ext_modules=compiled(),
     packages=find_packages(include=["template*", "iota_subnet*", "neurons*"]),
-    package_data={"iota_subnet": ["py.typed"], "template": ["py.typed"], "template.localnet": ["README.md", "*.json"]},
+    package_data={
+        "iota_subnet": ["py.typed"],
+        "iota_subnet.dashboard": ["static/*"],
+        "template": ["py.typed"],
+        "template.localnet": ["README.md", "*.json"],
+    },
     install_requires=[
         # 11 removed axon, dendrite and synapse; 10.5 is the last line that has them.
         "bittensor>=10.5,<11",
@@ -54,18 +59,27 @@ setup(
         "blake3>=1",
         "msgspec>=0.19",
         "numpy>=2",
+        "prometheus-client>=0.20",
         "rich>=13",
         "safetensors>=0.5",
         "tenacity>=9",
-        "websockets>=14.1",
+        "websockets>=15",
         "xxhash>=3",
     ],
     extras_require={
         "btcli": ["bittensor-cli>=9.22,<10"],
+        "trackio": ["trackio"],
+        "wandb": ["wandb"],
+        "s3": ["obstore>=0.6"],
         "dev": [
+            # moto[server] would bring every service of AWS; its S3 behind a server needs these.
+            "flask",
+            "flask-cors",
             "hypothesis",
             "import-linter",
+            "moto[s3]>=5",
             "mypy",
+            "obstore>=0.6",
             "pytest",
             "pytest-asyncio",
             "pytest-timeout",

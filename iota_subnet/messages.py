@@ -2,7 +2,7 @@
 
 The records below are the payloads of the synapses (`protocol.py`) and the messages of the work channel. Times are
 seconds left, never clock readings, so that a miner with a wrong clock is not late by it. A miner never sends a URL:
-where its blobs lie follows from its `Join`, so it cannot make others call a third party.
+where its blobs lie follows from its `Join`, where what it could make others call is limited.
 """
 
 from __future__ import annotations
@@ -121,6 +121,8 @@ class Ban:
 
 @dataclass(frozen=True, slots=True)
 class OpenLease:
+    """A lease in hand, as the validator sees it; somebody else gets it too after `seconds_left`."""
+
     lease: int
     op: str
     batch: int
@@ -236,6 +238,8 @@ class Lease(FromOrchestrator, frozen=True):
 
 
 class Withdrawn(FromOrchestrator, frozen=True):
+    """Nobody waits for this lease any more, and why. Work that is done all the same is still taken while needed."""
+
     lease: int
     reason: str
 
@@ -260,6 +264,21 @@ class Retired(FromOrchestrator, frozen=True):
     """A microbatch is done; what was kept for it may go."""
 
     batch: int
+
+
+class Order(FromOrchestrator, frozen=True):
+    """A synapse for a miner that has no port to be called on: the name of its class, and its body."""
+
+    call: int
+    name: str
+    body: bytes
+
+
+class Wanted(FromOrchestrator, frozen=True):
+    """Somebody waits for a blob of a relayed miner; `token` is good for one upload of it."""
+
+    digest: str
+    token: str
 
 
 class FromMiner(msgspec.Struct, frozen=True, tag=True):
@@ -335,9 +354,17 @@ class Reduced(FromMiner, frozen=True):
     momentum: Made
 
 
+class Obeyed(FromMiner, frozen=True):
+    """The answer to an `Order`."""
+
+    call: int
+    accepted: bool
+    reason: str
+
+
 #: The unions that the two ends of a work channel parse.
-ToMiner = Lease | Withdrawn | Refusal | Contributors | Retired
-ToOrchestrator = Receipt | Failure | Installed | Committed | Fetched | Reduced
+ToMiner = Lease | Withdrawn | Refusal | Contributors | Retired | Order | Wanted
+ToOrchestrator = Receipt | Failure | Installed | Committed | Fetched | Reduced | Obeyed
 
 
 def manifest_line(run: str, name: str) -> bytes:

@@ -1,26 +1,31 @@
 """The synapses between miners and the validator that orchestrates: decisions, never tensors.
 
-`Join`, `Leave` and `Standing` go from a miner's dendrite to the validator's axon, `History` from another validator's;
-`AssignLayer`, `SetPhase` and `MergePlan` go from the validator's dendrite to the miner's axon. Every field is signed,
-both ways, by `SignedSynapse`. The hot path (leases and receipts) is in `messages.py` and runs over the work channel.
+`Join`, `Leave`, `Standing` and `Dossier` go from a miner's dendrite to the validator's axon, `History` from another
+validator's; `AssignLayer`, `SetPhase` and `MergePlan` go from the validator's dendrite to the miner's axon. Every field
+is signed, both ways, by `SignedSynapse`. The hot path (leases and receipts) is in `messages.py` and runs over the work
+channel.
 """
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from iota_subnet.messages import MAX_SHARDS, PlannedDuty, StageManifest, StandingReport
+from iota_subnet.messages import MAX_SHARDS, Blob, PlannedDuty, StageManifest, StandingReport
 from template.synapse import SignedSynapse
 
 
 class Join(SignedSynapse):
-    """A miner asks for a seat. `boot` is drawn once per process: the same boot means that nothing was lost."""
+    """A miner asks for a seat. `boot` is drawn once per process: the same boot means that nothing was lost.
+
+    One without an open port says so by axon_port 0: orders come to it over its work channel. Its blobs lie in the
+    bucket that `data_url` names; without one, the validator relays them.
+    """
 
     spec_version: int
     boot: str = Field(min_length=8, max_length=64)
     axon_ip: str = Field(max_length=64)
-    axon_port: int = Field(ge=1, le=65535)
-    data_url: str = Field(max_length=256, pattern=r"^http://[^/?#@\s]+$")
+    axon_port: int = Field(ge=0, le=65535)
+    data_url: str = Field(max_length=256, pattern=r"^(https?://[^?#@\s]+)?$")
     threads: int = Field(ge=1, le=4096)
 
     accepted: bool = False
@@ -46,6 +51,24 @@ class Standing(SignedSynapse):
     """A miner asks how it stands. Answered for the calling hotkey alone, whether it has a seat or not."""
 
     report: StandingReport | None = None
+
+
+class Dossier(SignedSynapse):
+    """A miner asks for all that a verdict against it rests on, to come to it again. Answered for the calling hotkey
+    alone, and only when there is a verdict: until then nobody is told what is looked at.
+
+    `epoch` -1 is the newest verdict that was not "sound"; the reply says which it is. `finding` is JSON, `order` the
+    order, `blobs` what it names, page by page: those after the first `after` of `total`.
+    """
+
+    epoch: int = Field(-1, ge=-1)
+    after: int = Field(0, ge=0)
+
+    reason: str = ""
+    finding: str = ""
+    order: Blob | None = None
+    blobs: tuple[Blob, ...] = ()
+    total: int = 0
 
 
 class History(SignedSynapse):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from iota_subnet.model.importing import model_of, tokenizer_of, weights_digest, weights_of
 from iota_subnet.model.parameters import parameter_count
 from iota_subnet.model.presets import choose
 from iota_subnet.spec import PRESETS, DataSpec, ModelSpec, RunSpec, SpecError, SwarmSpec
+from iota_subnet.train.tuning import Tuning
 from template.errors import BadSettings
 from template.settings import AxonSettings, Group, NeuronGroup, NeuronSettings, Port
+
+#: Bucket names as S3 has them; a prefix of segments that need no quoting and lead nowhere else.
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9_-][\w.-]*)*/?", re.ASCII)
+_BUCKET_URL = re.compile(r"https?://[\w.:\[\]-]+(?:/[\w.~-]+)*/?", re.ASCII)
 
 
 class DataServer(Group):
@@ -20,6 +27,67 @@ class DataServer(Group):
 
     port: Port = Field(0, description="port of the blob server; 0 picks a free one")
     max_bytes: int = Field(4 << 30, ge=1 << 20, description="bytes of blobs kept at most")
+
+
+class ValidatorData(DataServer):
+    """A validator's, which relays for miners without an open port."""
+
+    relay_bytes: int = Field(
+        256 << 20, ge=0, description="memory for blobs of miners without an open port; 0 relays nothing"
+    )
+
+
+class MinerData(DataServer):
+    """A miner's."""
+
+    relay: bool = Field(
+        False, description="open no port: orders come over the work channel, and the validator relays the blobs"
+    )
+    bucket: str = Field(
+        "",
+        description="open no port: as --blobs.relay, but blobs are uploaded to s3://BUCKET/PREFIX, where others read "
+        "them; keys and endpoint are AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL",
+    )
+    bucket_url: str = Field(
+        "", description="address under which everybody can read that bucket (default: from region and endpoint)"
+    )
+
+    @field_validator("bucket")
+    @classmethod
+    def _is_bucket(cls, value: str) -> str:
+        if value and not _BUCKET.fullmatch(value):
+            raise ValueError("use s3://BUCKET or s3://BUCKET/PREFIX, of letters, digits and . _ -")
+        return value
+
+    @field_validator("bucket_url")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        if value and not _BUCKET_URL.fullmatch(value):
+            raise ValueError("use an address such as https://pub.example.org or https://s3.example.org/BUCKET")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way_out(self) -> MinerData:
+        if self.bucket and self.relay:
+            raise BadSettings("--blobs.bucket and --blobs.relay are two ways to do without an open port; give one")
+        if self.bucket_url and not self.bucket:
+            raise BadSettings("--blobs.bucket_url says where others read --blobs.bucket; give that too")
+        return self
+
+
+class LocalSettings(Group):
+    """What this neuron shows on its own machine: /metrics for Prometheus, and a miner its page."""
+
+    ip: str = Field("127.0.0.1", description="address of /metrics and of a miner's page; keep it to this machine")
+    port: Port = Field(0, description="their port; 0 picks a free one, which the log and iota status name")
+
+    @field_validator("ip")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        try:
+            return str(ipaddress.ip_address(value.strip("[]")))
+        except ValueError:
+            raise ValueError("use a numeric address such as 127.0.0.1, not a host name") from None
 
 
 class RunSettings(Group):
@@ -102,7 +170,8 @@ class ValidatorSettings(NeuronSettings):
     axon: AxonSettings = ValidatorAxon()
     neuron: NeuronGroup = NeuronDefaults()
     run: RunSettings = RunSettings()
-    blobs: DataServer = DataServer()
+    blobs: ValidatorData = ValidatorData()
+    local: LocalSettings = LocalSettings()
 
 
 class WorkSettings(Group):
@@ -119,6 +188,12 @@ class WorkSettings(Group):
         4 << 30, ge=1 << 20, description="bytes on disk for what an audit may ask for; who cannot show it is not paid"
     )
     device: str = Field("cpu", description="torch device of the stage: cpu, cuda, cuda:1, mps")
+    devices: str = Field("", description="several devices that hold the stage together, such as cuda:0,cuda:1 (FSDP2)")
+    recompute: bool = Field(
+        False, description="compute the inside of each block again for the backward pass instead of keeping it"
+    )
+    compile: bool = Field(False, description="hand the stage to torch.compile; GPU only")
+    bf16: bool | None = Field(None, description="multiply matrices in bfloat16; GPU only, where it is the default")
     conduct: str | None = Field(
         None,
         description="FILE.py:CLASS, a miner that cheats, to try the defences; only for a chain on this machine",
@@ -127,13 +202,33 @@ class WorkSettings(Group):
         "", description="hotkeys, with commas, of all who run that class together, this one among them"
     )
 
+    def tuning(self) -> Tuning:
+        """How the stage is computed."""
+        devices = tuple(name.strip() for name in self.devices.split(",") if name.strip())
+        return Tuning(self.recompute, self.compile, self.bf16, devices)
+
+    @model_validator(mode="after")
+    def _fits_the_device(self) -> WorkSettings:
+        if problem := self.tuning().problem(self.device):
+            raise ValueError(problem)
+        return self
+
 
 class MinerSettings(NeuronSettings):
     """A miner: trains one stage of the model and takes part in its merges."""
 
     neuron: NeuronGroup = NeuronDefaults()
     work: WorkSettings = WorkSettings()
-    blobs: DataServer = DataServer()
+    blobs: MinerData = MinerData()
+    local: LocalSettings = LocalSettings()
+
+    @model_validator(mode="after")
+    def _no_port_to_reach(self) -> MinerSettings:
+        if self.blobs.bucket and self.axon.external_ip is not None:
+            raise BadSettings(
+                "--axon.external_ip is for a miner with open ports, --blobs.bucket for one without; give one of them"
+            )
+        return self
 
 
 def imported(folder: Path, stages: int | None, bottleneck: int | None, split: str, seed: int) -> tuple[ModelSpec, str]:

@@ -7,6 +7,7 @@ stage, check any tensor's shape, and recompute any merge.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -99,15 +100,24 @@ class ModelSpec:
         """Whether this stage's entry needs the token ids besides what the stage before it has made."""
         return stage > 0 and self.bottleneck > 0 and self.boundary_codec in WITH_TOKENS
 
+    def products(self, stage: int) -> int:
+        """Multiplications in the matrix products of a forward pass of `stage`, per token: blocks, attention, encoder
+        and decoder, LM head. Of attention's scores the half that causality leaves; lookups of tables are none."""
+        d, b, tail = self.dim, self.bottleneck, stage == self.stages - 1
+        block = 2 * d * d + 2 * d * d * self.kv_heads // self.heads + 3 * d * self.ffn + d * self.seq
+        encoder, decoder = d * d + d * b, 2 * d * b + 2 * d * d
+        if self.boundary_codec == "subspace":
+            # Embedding and both branches of a block are projected, there and back, wherever something is sent on.
+            decoder, encoder = d * b, 3 * d * b if stage == 0 else d * b
+            block += 0 if tail else 4 * d * b
+        made = len(self.blocks_of(stage)) * block + (d * self.vocab if tail else 0)
+        if b:
+            made += (0 if tail else encoder) + (0 if stage == 0 else decoder)
+        return made
+
     def flops_share(self, stage: int) -> float:
-        """This stage's part of the matrix multiplications of one token, so that no stage is paid worse for its work."""
-        block = (
-            self.dim * self.dim * 2 + 2 * self.dim * self.dim * self.kv_heads // self.heads + 3 * self.dim * self.ffn
-        )
-        cost = [
-            len(self.blocks_of(k)) * block + (k == self.stages - 1) * self.dim * self.vocab for k in range(self.stages)
-        ]
-        return cost[stage] / sum(cost)
+        """This stage's part of what a token costs the whole model, so that no stage is paid worse for its work."""
+        return self.products(stage) / sum(self.products(k) for k in range(self.stages))
 
     def blocks_of(self, stage: int) -> range:
         """The transformer blocks [a, b) of `stage`; without a `split` earlier stages get the remainder."""
@@ -121,6 +131,10 @@ class ModelSpec:
         return range(start, start + size + (stage < extra))
 
 
+#: Copies of its weights that a replica can be asked to keep.
+MAX_STASH = 8
+
+
 @dataclass(frozen=True, slots=True)
 class TrainSpec:
     """Batches and optimisers. `accumulate` microbatches make one inner step of one replica.
@@ -131,6 +145,9 @@ class TrainSpec:
     Pseudo-gradients travel as `delta_codec`, their mean as `mean_codec`; topk keeps the share `topk` of the values.
     In the mean a contribution whose norm exceeds `delta_clip` times the median is scaled down to that (0: never), and
     of n values of one parameter the floor(`delta_trim` * n) smallest and as many of the largest are left out.
+
+    A backward pass whose replica did the forward pass at most `stash` inner steps ago uses the weights of then, which
+    saves it a second forward pass and costs the replica as many copies of its weights; else it uses the current ones.
 
     With `optimiser` "muon" a matrix moves by root mean square `muon_rms` * lr in a step, all else as with AdamW.
     """
@@ -157,6 +174,7 @@ class TrainSpec:
     optimiser: OptimiserName = "adamw"
     muon_momentum: float = 0.95
     muon_rms: float = 0.2
+    stash: int = 3
 
     def __post_init__(self) -> None:
         kinds: dict[str, Any] = {"activation_codec": ActivationCodec, "delta_codec": DeltaCodec}
@@ -170,6 +188,8 @@ class TrainSpec:
             raise SpecError(f"muon_momentum={self.muon_momentum} must lie in [0, 1)")
         if not 0 < self.muon_rms < math.inf:
             raise SpecError(f"muon_rms={self.muon_rms} would not move a matrix; choose more than 0, as 0.2")
+        if not 0 <= self.stash <= MAX_STASH:
+            raise SpecError(f"stash={self.stash} copies of a stage's weights; choose 0 to {MAX_STASH}")
         if self.delta_clip != 0 and not 1 <= self.delta_clip < math.inf:
             raise SpecError(f"delta_clip={self.delta_clip} would clip the median too; choose 1 or more, or 0 for off")
         if not 0 <= self.delta_trim < 0.5:
@@ -243,6 +263,12 @@ class DataSpec:
     eval_digest: str = ""
 
 
+# Asked for with every status; to make it takes longer than all else in one.
+@functools.lru_cache(maxsize=8)
+def _digest(spec: RunSpec) -> str:
+    return hashlib.blake2b(spec.to_json().encode(), digest_size=32).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class RunSpec:
     """One training run. Two parties that hold the same `digest()` compute the same things.
@@ -265,7 +291,7 @@ class RunSpec:
 
     def digest(self) -> str:
         """blake2b-256 of the canonical JSON, in hex."""
-        return hashlib.blake2b(self.to_json().encode(), digest_size=32).hexdigest()
+        return _digest(self)
 
     @staticmethod
     def from_json(text: str) -> RunSpec:

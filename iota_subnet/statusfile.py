@@ -16,6 +16,7 @@ import asyncio
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,8 @@ STALE_S = 20.0
 
 #: A status is a few kilobytes; more is not one of ours.
 MAX_BYTES = 8 << 20
+
+_EPOCH = re.compile(r"\bepoch (\d{1,9})\b")
 
 
 def write_status(path: Path, document: dict[str, Any]) -> None:
@@ -64,6 +67,11 @@ def gone(document: dict[str, Any], now: float) -> str:
     if age > STALE_S:
         return f"it has written nothing for {ago(age)}: it hangs, or its pid belongs to another process by now"
     return ""
+
+
+def from_one(text: str) -> str:
+    """A text in which epochs count from 0, as the ledger and logs do, with epochs that count from 1, as people do."""
+    return _EPOCH.sub(lambda found: f"epoch {int(found[1]) + 1}", text)
 
 
 def ago(seconds: float) -> str:

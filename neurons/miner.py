@@ -11,8 +11,10 @@ from template.settings import parse
 
 
 async def run(argv: Sequence[str]) -> None:
+    """Run one miner until it is stopped, and drained. Raises NeuronError."""
     settings = parse(MinerSettings, argv, prog="neurons/miner.py")
-    logs.setup(settings.logging.effective_level, file=settings.logging.file, who=settings.wallet.hotkey)
+    logging = settings.logging
+    logs.setup(logging.effective_level, file=logging.file, who=settings.wallet.hotkey, as_json=logging.as_json)
     keys = wallet.load(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
     # Imported late, so that --help and a wrong flag answer at once.
     from iota_subnet.miner import rogue
@@ -21,10 +23,15 @@ async def run(argv: Sequence[str]) -> None:
 
     conduct = rogue.chosen(settings, keys.hotkey.ss58_address)
     chain = SubtensorChain(keys, settings.subtensor.endpoint, settings.subtensor.timeout_s)
-    await IotaMiner(settings, chain, keys, conduct=conduct).run()
+    try:
+        await IotaMiner(settings, chain, keys, conduct=conduct).run()
+    finally:
+        # Left to the interpreter, its threads would hold up the end of the process.
+        chain.close()
 
 
 def main() -> int:
+    """Exit code: 0 stopped in good order, 2 a wrong setting or environment, 1 anything else."""
     return cli.main(run)
 
 

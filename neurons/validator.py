@@ -15,8 +15,10 @@ from template.settings import parse
 
 
 async def run(argv: Sequence[str]) -> None:
+    """Run one validator, or a follower with `--run.follow`, until it is stopped. Raises NeuronError."""
     settings = parse(ValidatorSettings, argv, prog="neurons/validator.py")
-    logs.setup(settings.logging.effective_level, file=settings.logging.file, who=settings.wallet.hotkey)
+    logging = settings.logging
+    logs.setup(logging.effective_level, file=logging.file, who=settings.wallet.hotkey, as_json=logging.as_json)
     keys = wallet.load(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
     # Imported late, so that --help and a wrong flag answer at once.
     from iota_subnet.validator.follower import IotaFollower
@@ -25,10 +27,15 @@ async def run(argv: Sequence[str]) -> None:
 
     chain = SubtensorChain(keys, settings.subtensor.endpoint, settings.subtensor.timeout_s)
     kind = IotaFollower if settings.run.follow else IotaValidator
-    await kind(settings, chain, keys).run()
+    try:
+        await kind(settings, chain, keys).run()
+    finally:
+        # Left to the interpreter, its threads would hold up the end of the process.
+        chain.close()
 
 
 def main() -> int:
+    """Exit code: 0 stopped in good order, 2 a wrong setting or environment, 1 anything else."""
     return cli.main(run)
 
 

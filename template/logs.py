@@ -8,8 +8,11 @@ trace); it raises every other logger to CRITICAL; and it strips their handlers.
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import sys
+import traceback
+from datetime import timezone
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -36,19 +39,26 @@ class _Router(logging.Handler):
         logger.opt(depth=depth, exception=record.exc_info).log(level, record.getMessage())
 
 
-def setup(level: str = "INFO", *, file: Path | None = None, who: str = "", sink: Any = None) -> None:
+def setup(
+    level: str = "INFO", *, file: Path | None = None, who: str = "", sink: Any = None, as_json: bool = False
+) -> None:
     """Send all logs to `sink` (stderr) at `level`, and to `file` when given (20 MB each, 5 kept).
 
-    `who` is bound to every line, e.g. `short(hotkey)`. May be called again; the last call wins.
+    `as_json` writes one JSON object a line instead: `at` (ISO 8601, UTC), `level`, `who`, `where`, `text`, and `error`
+    with the traceback of an exception. `who` is bound to every line, e.g. `short(hotkey)`. May be called again; the
+    last call wins.
     """
     logger.remove()
     logger.configure(extra={"who": f"{who} " if who else ""})
     # diagnose=False: loguru would print the values of local variables, keys among them, below a traceback.
-    logger.add(sink or sys.stderr, level=level, format=FORMAT, diagnose=False, backtrace=False)
+    logger.add(
+        sink or sys.stderr, level=level, format=_as_json if as_json else FORMAT, diagnose=False, backtrace=False,
+        colorize=False if as_json else None,
+    )  # fmt: skip
     if file is not None:
         logger.add(
-            file.expanduser(), level=level, format=FILE_FORMAT, rotation="20 MB", retention=5, diagnose=False,
-            backtrace=False, encoding="utf-8",
+            file.expanduser(), level=level, format=_as_json if as_json else FILE_FORMAT, rotation="20 MB", retention=5,
+            diagnose=False, backtrace=False, encoding="utf-8",
         )  # fmt: skip
     least = logger.level(level).no
     logging.basicConfig(handlers=[_Router()], level=least, force=True)
@@ -57,6 +67,21 @@ def setup(level: str = "INFO", *, file: Path | None = None, who: str = "", sink:
     for chatty in ("asyncio", "websockets", "urllib3", "aiohttp.access", "uvicorn.access", "async_substrate_interface"):
         logging.getLogger(chatty).setLevel(max(least, logging.WARNING))
     adopt_bittensor()
+
+
+def _as_json(record: Any) -> str:
+    """A template for loguru: what it puts in is already one line of JSON."""
+    found = record["exception"]
+    error = "".join(traceback.format_exception(found.type, found.value, found.traceback)) if found else None
+    line = {
+        "at": record["time"].astimezone(timezone.utc).isoformat(timespec="milliseconds"),
+        "level": record["level"].name,
+        "who": str(record["extra"].get("who", "")).strip(),
+        "where": f"{record['name']}:{record['line']}",
+        "text": record["message"],
+    }
+    record["extra"]["json"] = json.dumps(line | ({"error": error} if error else {}), default=str)
+    return "{extra[json]}\n"
 
 
 def adopt_bittensor() -> None:

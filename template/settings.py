@@ -129,6 +129,7 @@ class LoggingSettings(Group):
     debug: bool = Field(default=False, description="same as --logging.level DEBUG")
     trace: bool = Field(default=False, description="same as --logging.level TRACE")
     file: Path | None = Field(default=None, description="also write to this file, rotated at 20 MB, 5 kept")
+    as_json: bool = Field(default=False, description="write one JSON object a line")
 
     @field_validator("level", mode="before")
     @classmethod

@@ -45,6 +45,7 @@ class Stage:
         self._subtensor = bt.Subtensor(network=endpoint)
 
     def close(self) -> None:
+        """Hang up."""
         self._subtensor.close()
 
     def fund(self, source: Wallet, ss58: str, tao: float) -> None:
@@ -88,6 +89,11 @@ class Stage:
     def weights(self, netuid: int) -> dict[int, dict[int, int]]:
         """Weights on chain: uid of who set them -> uid -> u16."""
         return {int(uid): {int(i): int(w) for i, w in row} for uid, row in self._subtensor.weights(netuid)}
+
+    def validator_trust(self, netuid: int) -> dict[str, float]:
+        """vtrust by hotkey, in [0, 1]: the share of each validator's weights that consensus has let stand."""
+        graph = self._subtensor.metagraph(netuid)
+        return {str(hotkey): float(trust) for hotkey, trust in zip(graph.hotkeys, graph.validator_trust, strict=True)}
 
     def _netuids(self) -> list[int]:
         return [int(netuid) for netuid in self._subtensor.get_all_subnets_netuid()]

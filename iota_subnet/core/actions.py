@@ -34,6 +34,8 @@ class Duty:
 
 
 class Action:
+    """Base of what the core asks for."""
+
     __slots__ = ()
 
 
@@ -105,6 +107,8 @@ class GiveLease(Action):
 
 @dataclass(frozen=True, slots=True)
 class WithdrawLease(Action):
+    """Tell a miner that nobody waits for this lease any more, and why; late work may still be used."""
+
     hotkey: str
     lease: int
     reason: str

@@ -7,10 +7,10 @@ first sample, so that no result depends on how anybody is called.
 
 from __future__ import annotations
 
-from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import count, repeat
 from math import fsum, isfinite, sqrt
 from operator import attrgetter, itemgetter, mul, sub, truediv
 
@@ -64,7 +64,7 @@ class Design:
     """
 
     hotkeys: list[list[str]]
-    codes: list[array[int]]
+    codes: list[list[int]]
     reported: Sequence[float] | None
     losses: list[float]
     middle: float
@@ -96,18 +96,20 @@ def design(given: Columns, trust: Mapping[str, float] | None) -> Design:
     columns = [*given.stages, *given.propensities, *([given.difficulties] if given.difficulties else [])]
     if any(len(column) != n for column in columns) or len(given.propensities) not in (0, len(given.stages)):
         raise ValueError(f"columns of {n} losses must all have {n} entries, and propensities one column per stage")
-    hotkeys = [list(dict.fromkeys(stage)) for stage in given.stages]
-    codes = []
-    for names, stage in zip(hotkeys, given.stages, strict=True):
-        number = {hotkey: index for index, hotkey in enumerate(names)}
-        codes.append(array("H" if len(names) < 1 << 16 else "I", map(number.__getitem__, stage)))
-    bounded = _bounded(given.losses)
-    middle, losses, clipped = _clipped(bounded)
+    hotkeys: list[list[str]] = []
+    codes: list[list[int]] = []
+    for stage in given.stages:
+        # Whoever is met for the first time gets the next number.
+        number: defaultdict[str, int] = defaultdict(count().__next__)
+        codes.append(list(map(number.__getitem__, stage)))
+        hotkeys.append(list(number))
+    bounded, least, most = _bounded(given.losses)
+    middle, losses, clipped = _clipped(bounded, least, most)
     weights = _weights(given.propensities, hotkeys, codes, trust)
     return Design(hotkeys, codes, bounded if clipped else None, losses, middle, weights, _scaled(given.difficulties))
 
 
-def sums(codes: array[int], values: Iterable[float], size: int) -> list[float]:
+def sums(codes: Sequence[int], values: Iterable[float], size: int) -> list[float]:
     """Values added up by code, in the order of the samples."""
     total = [0.0] * size
     for code, value in zip(codes, values, strict=True):
@@ -115,20 +117,24 @@ def sums(codes: array[int], values: Iterable[float], size: int) -> list[float]:
     return total
 
 
-def _bounded(losses: Sequence[float]) -> Sequence[float]:
-    if all(map(isfinite, losses)) and -ABSURD <= min(losses) and max(losses) <= ABSURD:
-        return losses
+def _bounded(losses: Sequence[float]) -> tuple[Sequence[float], float, float]:
+    """Losses as they are, or none beyond reason; the least and the most of them."""
+    if all(map(isfinite, losses)):
+        least, most = min(losses), max(losses)
+        if -ABSURD <= least and most <= ABSURD:
+            return losses, least, most
     # A comparison with what is no number is false.
-    return [loss if -ABSURD <= loss <= ABSURD else ABSURD for loss in losses]
+    losses = [loss if -ABSURD <= loss <= ABSURD else ABSURD for loss in losses]
+    return losses, min(losses), max(losses)
 
 
-def _clipped(losses: Sequence[float]) -> tuple[float, list[float], bool]:
+def _clipped(losses: Sequence[float], least: float, most: float) -> tuple[float, list[float], bool]:
     """The median, and losses counted from it, none further than `CLIP` (scaled) median deviations away; if any was."""
     some = sorted(losses[:: max(1, len(losses) // SORTED)])
     middle = some[len(some) // 2]
     away = list(map(sub, losses, repeat(middle)))
     reach = CLIP * 1.4826 * sorted(abs(loss - middle) for loss in some)[len(some) // 2]
-    if reach and (min(away) < -reach or max(away) > reach):
+    if reach and (least - middle < -reach or most - middle > reach):
         return middle, [min(max(loss, -reach), reach) for loss in away], True
     return middle, away, False
 
@@ -136,7 +142,7 @@ def _clipped(losses: Sequence[float]) -> tuple[float, list[float], bool]:
 def _weights(
     propensities: Sequence[Sequence[float]],
     hotkeys: list[list[str]],
-    codes: list[array[int]],
+    codes: list[list[int]],
     trust: Mapping[str, float] | None,
 ) -> list[float] | None:
     """Stabilised inverse propensities, clipped, times the trust in the tail; None where that is 1 for all.
@@ -149,8 +155,8 @@ def _weights(
         raise ValueError("trust in a tail must be above 0 and at most 1; leave out samples that must not count")
     weights: list[float] | None = None
     for chances, names, stage in zip(propensities, hotkeys, codes, strict=bool(propensities)):
-        count = sums(stage, repeat(1.0, len(stage)), len(names))
-        share = [value / len(stage) for value in count]
+        often = sums(stage, repeat(1.0, len(stage)), len(names))
+        share = [value / len(stage) for value in often]
         if not (all(map(isfinite, chances)) and 0.0 < min(chances) and max(chances) <= 1.0):
             chances = [p if 0.0 < p <= 1.0 else share[code] for p, code in zip(chances, stage, strict=True)]
         ratio = map(truediv, map(share.__getitem__, stage), chances)

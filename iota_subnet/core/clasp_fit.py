@@ -9,9 +9,8 @@ gradients (to a thousandth of their error), and the spread of a contrast by regr
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, repeat
 from math import fsum
@@ -73,7 +72,7 @@ def fit(data: Design, exact: int = EXACT) -> Fit:
         for code in range(size):
             gram[at + code][at + code] = gram[0][at + code]
     for one, other in combinations(range(len(sizes)), 2):
-        met = _cells(data.codes[one], data.codes[other], weights or repeat(1), sizes[one], sizes[other])
+        met = _met(data.codes[one], data.codes[other], weights, sizes[one], sizes[other])
         at, beside = first[one], first[other]
         for seat, row in enumerate(met, at):
             gram[seat][beside : beside + sizes[other]] = row
@@ -94,8 +93,8 @@ def fit(data: Design, exact: int = EXACT) -> Fit:
         spread = _exact(factor, first, sizes, size_of)
     else:
         # Conjugate gradients need no ridge: they never leave the part of space that the samples tell of.
-        beta = conjugate(gram, moment)
-        spread = _nearly(gram, first, sizes, size_of)
+        beta = conjugate(_times(gram, first, sizes), [gram[i][i] for i in range(width)], moment)
+        spread = _nearly(gram, len(sizes), size_of)
     effect = list(beta)
     for at, size in zip(first, sizes, strict=True):
         inside = slice(at, at + size)
@@ -182,7 +181,7 @@ def _beside(
             gram[j][i] = gram[i][j]
 
 
-def _tally(codes: array[int], weights: list[float] | None) -> dict[int, float] | Counter[int]:
+def _tally(codes: list[int], weights: list[float] | None) -> dict[int, float] | Counter[int]:
     if weights is None:
         return Counter(codes)
     found: dict[int, float] = {}
@@ -191,10 +190,21 @@ def _tally(codes: array[int], weights: list[float] | None) -> dict[int, float] |
     return found
 
 
-def _cells(one: array[int], other: array[int], values: Iterable[float], rows: int, width: int) -> list[list[float]]:
-    """Values added up by two codes, in the order of the samples. Numbers that are whole stay so: they add up faster."""
+def _met(one: list[int], other: list[int], weights: list[float] | None, rows: int, width: int) -> list[list[float]]:
+    """Samples, or their weights, counted by two codes."""
+    if weights:
+        return _cells(one, other, weights, rows, width)
     found: list[list[float]] = [[0] * width for _ in range(rows)]
-    for row, code, value in zip(map(found.__getitem__, one), other, values, strict=False):
+    # Whole numbers stay so: they add up faster.
+    for row, code in zip(map(found.__getitem__, one), other, strict=True):
+        row[code] += 1
+    return found
+
+
+def _cells(one: list[int], other: list[int], values: list[float], rows: int, width: int) -> list[list[float]]:
+    """Values added up by two codes, in the order of the samples."""
+    found = [[0.0] * width for _ in range(rows)]
+    for row, code, value in zip(map(found.__getitem__, one), other, values, strict=True):
         row[code] += value
     return found
 
@@ -212,20 +222,36 @@ def _exact(factor: list[list[float]], first: list[int], sizes: list[int], size_o
     return spread
 
 
-def _nearly(gram: list[list[float]], first: list[int], sizes: list[int], size_of: list[float]) -> list[float]:
+def _times(gram: list[list[float]], first: list[int], sizes: list[int]) -> Callable[[Sequence[float]], list[float]]:
+    """x -> gram x, without the zeros of those who sit in one stage and so never meet."""
+    short = [
+        [[*gram[seat][:at], gram[seat][seat], *gram[seat][at + size :]] for seat in range(at, at + size)]
+        for at, size in zip(first, sizes, strict=True)
+    ]
+
+    def times(x: Sequence[float]) -> list[float]:
+        image = [fsum(map(mul, row, x)) for row in gram[:BESIDE]]
+        for at, size, rows in zip(first, sizes, short, strict=True):
+            met = [*x[:at], 0.0, *x[at + size :]]
+            for own, row in zip(x[at : at + size], rows, strict=True):
+                met[at] = own
+                image.append(fsum(map(mul, row, met)))
+        return image
+
+    return times
+
+
+def _nearly(gram: list[list[float]], stages: int, size_of: list[float]) -> list[float]:
     """The same from how well each other stage, time and difficulty, each by itself, tell who sat in a seat."""
     total, spread = size_of[0], [0.0] * len(gram)
     inverse = [0.0] * BESIDE + [1 / weight for weight in size_of[BESIDE:]]
-    own = {seat: stage for stage, at in enumerate(first) for seat in range(at, at + sizes[stage])}
-    for seat, stage in own.items():
+    for seat in range(BESIDE, len(gram)):
         row, weight = gram[seat], size_of[seat]
         alone = weight - weight * weight / total
         if alone <= 0.0:
             continue
-        at, end = first[stage], first[stage] + sizes[stage]
-        told = fsum(map(mul, map(mul, row, row), inverse))
-        told -= fsum(map(mul, map(mul, row[at:end], row[at:end]), inverse[at:end]))
-        told -= (len(sizes) - 1) * weight * weight / total
+        # Of its own stage it has met itself alone, and that makes its weight.
+        told = fsum(map(mul, map(mul, row, row), inverse)) - weight - (stages - 1) * weight * weight / total
         for i in range(1, BESIDE):
             norm = gram[i][i] - size_of[i] * size_of[i] / total
             told += (row[i] - weight * size_of[i] / total) ** 2 / norm if norm > 1e-3 else 0.0

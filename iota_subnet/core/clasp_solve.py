@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import fsum, sqrt
 from operator import mul
 
@@ -45,12 +45,13 @@ def backward(factor: list[list[float]], b: Sequence[float]) -> list[float]:
     return x
 
 
-def conjugate(matrix: Sequence[Sequence[float]], b: Sequence[float]) -> list[float]:
-    """x with matrix x = b to `ACCURACY`, by conjugate gradients scaled with the diagonal.
+def conjugate(
+    times: Callable[[Sequence[float]], list[float]], diagonal: Sequence[float], b: Sequence[float]
+) -> list[float]:
+    """x with matrix x = b to `ACCURACY`, by conjugate gradients scaled with the diagonal; `times(x)` is matrix x.
 
     Random routing leaves the scaled matrix near the identity, so that a handful of steps is enough.
     """
-    diagonal = [row[i] for i, row in enumerate(matrix)]
     x = [0.0] * len(b)
     rest = list(b)
     scaled = [r / d for r, d in zip(rest, diagonal, strict=True)]
@@ -60,7 +61,7 @@ def conjugate(matrix: Sequence[Sequence[float]], b: Sequence[float]) -> list[flo
     for _ in range(STEPS):
         if size <= goal:
             break
-        image = [fsum(map(mul, row, direction)) for row in matrix]
+        image = times(direction)
         step = size / fsum(map(mul, direction, image))
         x = [value + step * d for value, d in zip(x, direction, strict=True)]
         rest = [value - step * i for value, i in zip(rest, image, strict=True)]

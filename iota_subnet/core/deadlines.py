@@ -64,6 +64,7 @@ class Deadlines:
         return chain(self._near, *map(_entries, self._seconds.values()))
 
     def add(self, when: float, kind: int, key: int | str) -> None:
+        """Remind of `key` at `when`, seconds; the cost does not depend on how many reminders there are."""
         second = when // 1.0
         later = self._seconds.get(second)
         if when < self.soonest:

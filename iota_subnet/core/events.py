@@ -46,12 +46,15 @@ class Manifest:
 
     @property
     def name(self) -> str:
+        """blake2b-256, in hex, of all that counts in it; where the bytes lie does not."""
         parts = ((s.lo, s.hi, s.weights.digest, s.momentum.digest) for s in self.shards)
         return manifest_name(self.stage, self.epoch, self.revision, parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
+    """Base of what can happen. `at` is seconds since the Unix epoch by the validator's clock."""
+
     at: float
 
 
@@ -100,6 +103,8 @@ class MinerConnected(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinerDisconnected(Event):
+    """The miner's work channel is closed, and why; its seat is kept for `SwarmSpec.reconnect_s`."""
+
     hotkey: str
     reason: str
 

@@ -178,6 +178,7 @@ class Index:
         heapq.heappop(self.queues[queue])
 
     def back(self, queue: int, numbers: list[int]) -> None:
+        """Put what `skip` took out of a queue into its place again."""
         for number in numbers:
             heapq.heappush(self.queues[queue], number)
 

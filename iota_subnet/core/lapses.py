@@ -132,6 +132,7 @@ def given_up(miner: Miner) -> str:
 
 
 def close(state: RunState, lease: Lease) -> None:
+    """End a lease, answered or not, and note how much its miner has to do now."""
     end(state, lease, state.miners.get(lease.hotkey))
     state.index.load(lease.hotkey)
 

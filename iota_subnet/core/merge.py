@@ -194,6 +194,7 @@ def overdue(state: RunState) -> list[Action]:
 
 
 def done(state: RunState) -> bool:
+    """Whether no shard of any stage waits for a result."""
     return not any(merge.left for merge in state.merges)
 
 

@@ -239,6 +239,7 @@ class Part:
 
     @property
     def worth(self) -> float:
+        """What the part adds to the score: (volume + merged) x quality x agreement x standing."""
         return (self.volume + self.merged) * self.quality * self.agreement * self.standing
 
 
@@ -455,4 +456,5 @@ class RunState:
         return [miner for miner in self.miners.values() if miner.stage == stage]
 
     def ready_members(self, stage: int) -> list[Miner]:
+        """The miners of a stage that may be given work now."""
         return [miner for miner in self.members(stage) if self.ready(miner)]

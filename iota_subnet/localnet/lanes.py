@@ -115,4 +115,5 @@ class Lane:
         return self._free_at + self._delay_s
 
     def figures(self) -> dict[str, int]:
+        """Packets and bytes taken, packets lost by chance, packets dropped by a full queue."""
         return {"packets": self.packets, "bytes": self.bytes, "lost": self.lost, "dropped": self.dropped}

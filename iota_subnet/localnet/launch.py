@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from iota_subnet.localnet.adversaries import flags, placed
 from iota_subnet.localnet.drill import Drill
 from iota_subnet.localnet.network import Network, Wan, free_port, listens
 from iota_subnet.localnet.observe import Picture, fetch_status, look_at_chain
-from iota_subnet.localnet.options import Options
+from iota_subnet.localnet.options import VALIDATORS_MAX, Options
 from iota_subnet.localnet.processes import Child, Family
-from iota_subnet.localnet.subnet import Subnet, create
-from iota_subnet.localnet.summary import sentences, summarise
+from iota_subnet.localnet.subnet import Subnet, called, create
+from iota_subnet.localnet.summary import agreement, sentences, summarise
 from iota_subnet.localnet.usage import Usage, idle_shares, merge_idle_shares
 from iota_subnet.localnet.view import render
 from iota_subnet.spec import RunSpec
@@ -42,7 +43,7 @@ ENTRY_POINTS = Path(__file__).resolve().parents[2] / "neurons"
 
 
 #: What is kept of a run only when asked for.
-KEPT = ("wallets", "state", "validator")
+KEPT = ("wallets", "state", *called(VALIDATORS_MAX))
 
 
 class Stopped(Exception):
@@ -58,6 +59,7 @@ class Launcher:
         self.dir = options.run_dir or Path("runs") / time.strftime("localnet-%Y%m%d-%H%M%S")
         self.picture = Picture()
         self.names: dict[str, str] = {}
+        self.validators: dict[str, str] = {}
         self._cheats = placed(options.adversaries, options.miners)
         self.kinds = {f"miner-{index}": adversary.kind for index, adversary in self._cheats.items()}
         self.note = "starting"
@@ -94,8 +96,9 @@ class Launcher:
                 self._next(f"making {self.options.miners} links of {self.options.link}")
                 self.network = Wan(self.options.link, self.options.miners, self.options.seed, self.dir, family)
             endpoint = self._start_chain(family)
-            subnet = create(endpoint, self.dir / "wallets", self.options.miners, self._next)
+            subnet = create(endpoint, self.dir / "wallets", self.options.miners, self._next, self.options.validators)
             self.names.update(subnet.names)
+            self.validators.update(subnet.validators)
             self._start_neurons(family, endpoint, subnet.netuid)
             threading.Thread(target=self._watch_chain, args=(subnet,), daemon=True).start()
             self._watch()
@@ -123,6 +126,7 @@ class Launcher:
         summary["idle_share"] = idle_shares(self.dir / "state")
         summary["merge_idle_share"] = merge_idle_shares(self.dir / "state", self.options.epochs)
         summary["link"] = link
+        summary["validators"] = agreement(self.picture, self.validators)
         return summary
 
     # Setting up
@@ -145,17 +149,12 @@ class Launcher:
             "--subtensor.chain_endpoint", endpoint, "--neuron.state_dir", str(self.dir / "state"),
             "--neuron.step_s", "1", "--neuron.epoch_length", str(LOOK_BLOCKS),
         ]  # fmt: skip
-        self._next("starting the validator")
-        validator = [
-            sys.executable, str(ENTRY_POINTS / "validator.py"), *common, "--wallet.name", "validator",
-            "--wallet.hotkey", "validator", "--axon.ip", self.network.hub,
-            "--axon.port", str(free_port(self.network.hub)), "--blobs.port", str(self._status_port),
-            "--run.spec", str(self.dir / "spec.json"), "--run.dir", str(self.dir / "validator"),
-        ]  # fmt: skip
-        if self.options.init is not None:
-            validator += ["--run.init", str(self.options.init.resolve())]
-        self._commands["validator"] = lambda: family.start("validator", validator)
-        self.restart("validator")
+        page = f"the dashboard: http://{self.network.hub}:{self._status_port}/"
+        self.console.print(page, markup=False, highlight=False, soft_wrap=True)
+        for name in self.validators.values():
+            self._next(f"starting {name}")
+            self._commands[name] = partial(family.start, name, self._validator(name, common))
+            self.restart(name)
         for index in range(self.options.miners):
             name = f"miner-{index}"
             self._next(f"starting {name}")
@@ -164,6 +163,22 @@ class Launcher:
             # When all end at once there is nobody to drain for.
             argv += ["--work.drain_s", "0", *flags(self._cheats, index, list(self.names))]
             self._processes[name] = family.start(name, argv, netns=self.network.namespace(index))
+
+    def _validator(self, name: str, common: list[str]) -> list[str]:
+        """The first orchestrates, the others follow it."""
+        argv = [
+            *self.validator_program(name), *common, "--wallet.name", "validator", "--wallet.hotkey", name,
+            "--axon.ip", self.network.hub, "--axon.port", str(free_port(self.network.hub)),
+            "--run.dir", str(self.dir / name),
+        ]  # fmt: skip
+        if name != "validator":
+            return [*argv, "--run.follow", "auto"]
+        argv += ["--blobs.port", str(self._status_port), "--run.spec", str(self.dir / "spec.json")]
+        return argv if self.options.init is None else [*argv, "--run.init", str(self.options.init.resolve())]
+
+    def validator_program(self, name: str) -> list[str]:
+        """What is run as that validator; who tries a lying one puts another in."""
+        return [sys.executable, str(ENTRY_POINTS / "validator.py")]
 
     def miner_program(self, index: int) -> list[str]:
         """What is run as that miner; a test of bad miners puts another one in."""
@@ -249,7 +264,7 @@ class Launcher:
     def _watch_chain(self, subnet: Subnet) -> None:
         while not self._stop:
             try:
-                look_at_chain(subnet.chain, subnet.stage, subnet.netuid, self.picture)
+                look_at_chain(subnet.chain, subnet.stage, subnet.netuid, list(subnet.validators), self.picture)
             except Exception as error:
                 # The SDK has errors of many kinds; the next look may be better, and the run does not depend on it.
                 self.note = f"the chain does not answer: {type(error).__name__}"
@@ -268,6 +283,7 @@ class Launcher:
         self.say(text)
 
     def say(self, text: str) -> None:
+        """What is going on, for the view; printed as a line when there is no view."""
         self.note = text
         seconds = time.monotonic() - self.began
         if not self.options.ui or self._status_port == 0:

@@ -102,6 +102,7 @@ def free_port(host: str) -> int:
 
 
 def listens(host: str, port: int) -> bool:
+    """Whether something takes a connection there within half a second."""
     try:
         socket.create_connection((host, port), 0.5).close()
     except OSError:

@@ -17,11 +17,17 @@ from template.subtensor import SubtensorChain
 
 @dataclass
 class Picture:
-    """The newest of everything, and all that was ever found against somebody."""
+    """The newest of everything, and all that was ever found against somebody.
+
+    `weights` are those of the validator that orchestrates, by the miner's hotkey; `votes` those of each that has set
+    any, by its own; `trust` is what the chain's last epoch has let stand of them.
+    """
 
     status: dict[str, Any] | None = None
     view: MetagraphView | None = None
     weights: dict[str, float] = field(default_factory=dict)
+    votes: dict[str, dict[str, float]] = field(default_factory=dict)
+    trust: dict[str, float] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     _seen: tuple[int, int] = (-1, 0)
@@ -49,16 +55,20 @@ def fetch_status(port: int, host: str = "127.0.0.1") -> dict[str, Any] | None:
         return None
 
 
-def look_at_chain(chain: SubtensorChain, stage: Stage, netuid: int, picture: Picture) -> None:
-    """Refresh metagraph and weights; what the chain does not answer stays as it was."""
+def look_at_chain(chain: SubtensorChain, stage: Stage, netuid: int, validators: list[str], picture: Picture) -> None:
+    """Refresh metagraph, weights and vtrust; what the chain does not answer stays as it was. The first of `validators`
+    orchestrates; with one alone there is nobody to agree with."""
     try:
         view = chain.metagraph(netuid)
         rows = stage.weights(netuid)
+        trust = stage.validator_trust(netuid) if len(validators) > 1 else {}
     except (NeuronError, OSError):
         return
     by_uid = {neuron.uid: neuron.hotkey for neuron in view.neurons}
     picture.view = view
-    for row in rows.values():
-        if row:
+    picture.trust = {hotkey: trust[hotkey] for hotkey in validators if hotkey in trust}
+    for voter, row in rows.items():
+        if row and by_uid.get(voter) in validators:
             total = sum(row.values())
-            picture.weights = {by_uid[uid]: value / total for uid, value in row.items() if uid in by_uid}
+            picture.votes[by_uid[voter]] = {by_uid[uid]: value / total for uid, value in row.items() if uid in by_uid}
+    picture.weights = picture.votes.get(validators[0], picture.weights)

@@ -26,6 +26,10 @@ STAGES = 3
 GRAPHS = 2
 
 
+#: One local run cannot use more: each audits on its own.
+VALIDATORS_MAX = 8
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """One local run."""
@@ -53,6 +57,7 @@ class Options:
     bottleneck: int | None = None
     init: Path | None = None
     resume: bool = False
+    validators: int = 1
 
     def spec(self) -> RunSpec:
         """The run that these options describe. Raises BadSettings."""
@@ -96,6 +101,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `iota localnet`."""
     add = parser.add_argument
     add("--miners", type=int, default=6, metavar="N", help="miner processes (default 6)")
+    add(
+        "--validators",
+        type=int,
+        default=1,
+        metavar="N",
+        help="validators of equal stake (default 1); all but the first follow its ledger, audit on their own and set "
+        "their own weights",
+    )
     add("--stages", type=int, metavar="K", help=f"pipeline stages (default {STAGES}; those of --init, if it has any)")
     add("--epochs", type=int, default=4, metavar="E", help="epochs to train before the run ends (default 4)")
     add("--batches", type=int, default=200, metavar="B", help="microbatches per epoch (default 200)")
@@ -206,6 +219,8 @@ def parse(raw: argparse.Namespace) -> Options:
     for name in ("miners", "stages", "epochs", "batches", "graphs"):
         if getattr(raw, name) < 1:
             raise BadSettings(f"--{name} must be at least 1")
+    if not 1 <= raw.validators <= VALIDATORS_MAX:
+        raise BadSettings(f"--validators {raw.validators}: use 1 to {VALIDATORS_MAX}")
     if not 0.01 <= raw.block_time <= 60:
         raise BadSettings(f"--block-time {raw.block_time:g}: use 0.01 to 60 seconds")
     if not 0 <= raw.audit_miners <= 1:
@@ -219,6 +234,7 @@ def parse(raw: argparse.Namespace) -> Options:
         raw.miners, raw.stages, raw.epochs, raw.batches, raw.preset, raw.data, raw.seed, tuple(faults),
         _link(raw), raw.json, not raw.no_ui, raw.run_dir, raw.keep, raw.block_time, raw.svg, raw.overlap, raw.graphs,
         adversaries, raw.audit_miners, raw.split, raw.bottleneck, raw.init, raw.resume is not None,
+        raw.validators,
     )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ class Child:
 
     @property
     def alive(self) -> bool:
+        """Whether it has not ended yet."""
         return self.process.poll() is None
 
     def send(self, number: int) -> None:
@@ -57,6 +58,7 @@ class Child:
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
     def close(self) -> None:
+        """Close our handle of its log; the process is left as it is."""
         self._file.close()
 
 
@@ -70,6 +72,7 @@ class Family:
     def start(
         self, name: str, argv: Sequence[str], env: dict[str, str] | None = None, netns: Path | None = None
     ) -> Child:
+        """Start a process whose output goes to `NAME.log`, in a network namespace if one is given."""
         child = Child(name, argv, self._logs / f"{name}.log", env, netns)
         self._children.append(child)
         return child

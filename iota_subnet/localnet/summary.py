@@ -80,6 +80,8 @@ def sentences(summary: dict[str, Any]) -> list[str]:
     ]
     if summary.get("link"):
         lines.append(_link(summary["link"]))
+    several = [one for one in summary.get("validators", {}).values() if one["vtrust"] is not None]
+    lines += [f"{one['name']:<18} vtrust {one['vtrust']:.3f}" for one in several]
     compared = any(kind != "honest" for kind in summary["kinds"].values())
     for number, (hotkey, name) in enumerate(summary["names"].items()):
         weight, incentive = summary["weights"][hotkey], summary["incentive"].get(hotkey, 0.0)
@@ -95,6 +97,14 @@ def sentences(summary: dict[str, Any]) -> list[str]:
             line += f"   {findings.words(summary, hotkey)}"
         lines.append(line + ("   (killed)" if hotkey in summary["killed"] else ""))
     return lines + findings.sentences(summary)
+
+
+def agreement(picture: Picture, validators: dict[str, str]) -> dict[str, Any]:
+    """By hotkey of each validator: its name, the weights that it has set, and its vtrust; null with one validator."""
+    return {
+        hotkey: {"name": name, "weights": picture.votes.get(hotkey, {}), "vtrust": picture.trust.get(hotkey)}
+        for hotkey, name in validators.items()
+    }
 
 
 def _link(link: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from iota_subnet.messages import (
     Fetched,
     FromMiner,
     Installed,
+    Made,
     ManifestShard,
     PlannedContribution,
     PlannedDuty,
@@ -39,7 +40,7 @@ from iota_subnet.train.allreduce import Delta, read_delta
 from iota_subnet.train.codec import BadPayload, digest
 from iota_subnet.train.state import ReducedShard
 from iota_subnet.train.transcript import Transcript
-from iota_subnet.wire.blobs import BlobFetcher, FetchFailed, StoreFull
+from iota_subnet.wire.blobs import BlobFetcher, BucketFailed, FetchFailed, StoreFull
 from template.logs import short
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ MAX_REASON = 200
 
 #: Seconds after which a reducer reports without the contributions that have not come yet.
 PART_S = 20.0
+
+#: Seconds after which an upload that failed for now is tried again, until its merge is over.
+AGAIN_S = 2.0
 
 #: Stage, epoch, shard.
 Place = tuple[int, int, int]
@@ -80,6 +84,7 @@ class Merger:
         self._conduct = conduct or Conduct()
         self._evidence = evidence
         self._sign = sign
+        self._taken: dict[tuple[int, int], Committed] = {}
         self._commits: dict[tuple[int, int], Committed] = {}
         self._reports: dict[Place, Fetched] = {}
         self._fixed: dict[Place, asyncio.Future[tuple[str, ...]]] = {}
@@ -143,6 +148,20 @@ class Merger:
         await cancel(list(self._tasks.values()))
 
     async def _commit(self, stage: int, epoch: int, shards: int) -> None:
+        # Taken once: passes since then are in the weights, but not in the transcript.
+        if (stage, epoch) not in self._taken:
+            self._taken = {(stage, epoch): await self._take_down(stage, epoch, shards)}
+        taken = self._taken[stage, epoch]
+        public = taken.shards if taken.transcript is None else (*taken.shards, taken.transcript)
+        self._outbox.upload(*public)
+        # A receipt of a later pass must not overtake it: it would be counted where it is not.
+        async with self._outbox.order:
+            await self._public(*public)
+            self._commits = {(stage, epoch): taken}
+            self._send(taken)
+
+    async def _take_down(self, stage: int, epoch: int, shards: int) -> Committed:
+        """The pseudo-gradient, with the transcript and the signature that belong to it."""
         (blobs, said), _ = await self._engine.call(lambda runner: self._take(runner, shards))
         made = tuple(self._outbox.put(("merge", epoch), *blob) for blob in blobs)
         told, signature = None, ""
@@ -153,8 +172,7 @@ class Merger:
             signature = self._sign(transcript.line(said.run, stage, epoch, told.digest, digests)).hex()
             self._evidence.keep(epoch, [(told.digest, data), *((name, blob) for blob, name in blobs)])
             await self._evidence.settled()
-        self._commits = {(stage, epoch): Committed(stage, epoch, made, told, signature)}
-        self._send(self._commits[stage, epoch])
+        return Committed(stage, epoch, made, told, signature)
 
     def _take(self, runner: StageRunner, shards: int) -> tuple[list[tuple[bytes, str]], Transcript | None]:
         # Whoever makes blobs hashes them: the event loop should not.
@@ -177,7 +195,7 @@ class Merger:
             return made, [digest(part) for part in made]
 
         made, _ = await self._engine.call(reduced)
-        self._publish(place, *made)
+        await self._publish(place, *made)
 
     async def _gather(self, place: Place, duty: PlannedDuty, part_s: float) -> dict[str, Delta]:
         """What could be had of the contributions when it was decided which of them count."""
@@ -215,11 +233,28 @@ class Merger:
         self._reports[place] = Fetched(*place, here, tuple(sorted(missed.items())))
         self._send(self._reports[place])
 
-    def _publish(self, place: Place, made: ReducedShard, digests: Sequence[str]) -> None:
+    async def _publish(self, place: Place, made: ReducedShard, digests: Sequence[str]) -> None:
         """Serve what was reduced, the parts under these digests, and say so."""
         parts = zip(made, digests, strict=True)
-        self._results[place] = Reduced(*place, *(self._outbox.put(("merge", place[1]), *part) for part in parts))
-        self._send(self._results[place])
+        reduced = Reduced(*place, *(self._outbox.put(("merge", place[1]), *part) for part in parts))
+        public = reduced.mean, reduced.weights, reduced.momentum
+        self._outbox.upload(*public)
+        await self._public(*public)
+        self._results[place] = reduced
+        self._send(reduced)
+
+    async def _public(self, *made: Made) -> None:
+        """Wait until others can read these. Raises BucketFailed where it is no use to try until the merge is over."""
+        while True:
+            try:
+                await self._outbox.uploaded(*made)
+                return
+            except BucketFailed as error:
+                if error.final:
+                    raise
+                logger.warning("upload to the bucket: {}; trying again", error)
+            await asyncio.sleep(AGAIN_S)
+            self._outbox.upload(*made)
 
     async def _contribution(self, contribution: PlannedContribution, size: int) -> Delta:
         """One pseudo-gradient, fetched and looked at.
@@ -307,6 +342,7 @@ class Merger:
         follows = before[:2] == now[:2] and before[2] < epoch
         first = epoch if follows else float("inf")
         self._cancel(lambda key: key[0] != "install" and key[2] < first)
+        self._taken = {key: value for key, value in self._taken.items() if key[1] >= first}
         self._commits = {key: value for key, value in self._commits.items() if key[1] >= first}
         self._reports = {place: value for place, value in self._reports.items() if place[1] >= first}
         self._fixed = {place: value for place, value in self._fixed.items() if place[1] >= first}
@@ -336,7 +372,7 @@ class Merger:
         async def guarded() -> None:
             try:
                 await work
-            except (FetchFailed, ValueError) as error:
+            except (BucketFailed, FetchFailed, ValueError) as error:
                 logger.warning("{} failed: {}", " ".join(map(str, key)), error)
             except Exception as error:
                 logger.opt(exception=error).error("{} failed", " ".join(map(str, key)))

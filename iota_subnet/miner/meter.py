@@ -27,6 +27,7 @@ class Spent:
 
     @property
     def total(self) -> float:
+        """Seconds in all."""
         return self.compute + self.fetch + self.idle
 
     def shares(self) -> dict[str, float]:
@@ -39,6 +40,7 @@ class Spent:
         }
 
     def add(self, other: Spent) -> None:
+        """Add another's seconds to these, part by part."""
         self.compute += other.compute
         self.fetch += other.fetch
         self.idle += other.idle
@@ -86,6 +88,7 @@ class Meter:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
+        """While the block runs, time counts as computing, whatever else goes on."""
         self._change(1, 0)
         try:
             yield
@@ -94,6 +97,7 @@ class Meter:
 
     @contextmanager
     def fetching(self) -> Iterator[None]:
+        """While the block runs, time counts as fetching unless something is computed meanwhile."""
         self._change(0, 1)
         try:
             yield

@@ -7,7 +7,7 @@ import contextlib
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from loguru import logger
@@ -16,6 +16,9 @@ from iota_subnet import SPEC_VERSION
 from iota_subnet import messages as m
 from iota_subnet.core.draw import commitment
 from iota_subnet.core.pairs import pairs
+from iota_subnet.dashboard.own import own_routes
+from iota_subnet.metrics.server import LocalServer
+from iota_subnet.miner.bucket import FLAG, open_bucket
 from iota_subnet.miner.conduct import Conduct
 from iota_subnet.miner.engine import Engine
 from iota_subnet.miner.evidence import Evidence
@@ -23,15 +26,17 @@ from iota_subnet.miner.merge import PART_S, Merger
 from iota_subnet.miner.outbox import Outbox
 from iota_subnet.miner.record import Record
 from iota_subnet.miner.reporter import Reporter
+from iota_subnet.miner.uplink import Uplink
 from iota_subnet.miner.work import Worker
 from iota_subnet.protocol import AssignLayer, Join, Leave, MergePlan, SetPhase
 from iota_subnet.settings import MinerSettings, advertised
 from iota_subnet.spec import RunSpec, SpecError
 from iota_subnet.statusfile import NAME, StatusFile
 from iota_subnet.tasks import cancel
+from iota_subnet.train.team import DevicesLost
 from iota_subnet.wire.backoff import Backoff
-from iota_subnet.wire.blobs import BlobFetcher, BlobServer, CannotListen, DirStore, MemoryStore
-from iota_subnet.wire.channel import ChannelClient
+from iota_subnet.wire.blobs import BlobFetcher, BlobServer, Bucket, BucketFailed, CannotListen, DirStore, MemoryStore
+from iota_subnet.wire.channel import PATH, ChannelClient
 from template.base.miner import BaseMinerNeuron
 from template.chain import Chain, NeuronView
 from template.errors import BadSettings, NeuronError, PeerError, Refused, Unreachable
@@ -80,16 +85,20 @@ class IotaMiner(BaseMinerNeuron):
         self.validator: NeuronView | None = None
         self.spec: RunSpec | None = None
         self.doing = "starting"
-        self._engine = Engine(settings.work.threads, settings.work.device)
+        self._engine = Engine(
+            settings.work.threads, settings.work.device, settings.work.tuning(), self._without_devices
+        )
         self.record = Record()
         self.reporter = Reporter(self.record, self._engine.meter, self._ask, lambda: self.worker.open)
         self.status = StatusFile(settings.state_path.parent / NAME, self._document)
         self._stage = -1
         self._commitment = -1, ""
+        self.bucket: Bucket | None = None
         self._channel: ChannelClient | None = None
         self._rejoin = asyncio.Event()
         self._lost = ""
-        self._fatal: NeuronError | None = None
+        self._fatal: Exception | None = None
+        self._obeying: set[asyncio.Task[None]] = set()
         self._closing = contextlib.AsyncExitStack()
 
     # Life
@@ -121,13 +130,18 @@ class IotaMiner(BaseMinerNeuron):
         self._closing.push_async_callback(self.dendrite.close)
         self._closing.push_async_callback(self.fetcher.close)
         self._closing.push_async_callback(self.server.stop)
-        try:
-            await self.server.start()
-        except CannotListen as error:
-            raise BadSettings(f"--blobs.port (BLOBS_PORT): {error.strerror}") from None
-        self.server.advertise = advertised(axon, self.server.url)
+        self.uplink = Uplink([self.conduct.shelf(self.store, "outbox"), shelf], self.server.bytes_out)
+        self._closing.push_async_callback(self.uplink.close)
+        if self.settings.blobs.bucket:
+            await self._open_bucket()
+        elif not self._portless:
+            try:
+                await self.server.start()
+            except CannotListen as error:
+                raise BadSettings(f"--blobs.port (BLOBS_PORT): {error.strerror}") from None
+            self.server.advertise = advertised(axon, self.server.url)
         self.server.auditors = self._is_validator
-        outbox = Outbox(self.store)
+        outbox = Outbox(self.store, self.bucket, self.conduct.shelf(self.store, "outbox"))
         self.worker = self.worker_type(self._engine, self.fetcher, outbox, self._send, self.conduct, self.evidence)
         self.merger = self.merger_type(
             self._engine, self.fetcher, outbox, self._send, self._began, self.conduct, self.evidence,
@@ -141,9 +155,17 @@ class IotaMiner(BaseMinerNeuron):
         self._closing.push_async_callback(self.worker.close)
         self._closing.push_async_callback(self.merger.close)
         self._closing.push_async_callback(self.axon.stop)
-        await self.axon.start()
-        await self.announce_axon(self.axon.port)
-        logger.info("axon on port {}, data at {}", self.axon.port, self.server.url)
+        self.local = LocalServer(self.settings.local, self._metrics, own_routes(self._document))
+        self._closing.push_async_callback(self.local.close)
+        await self.local.start()
+        if self.bucket is not None:
+            logger.info("no open port, data at {}; own page {}", self.bucket.url, self.local.url)
+        elif self._portless:
+            logger.info("no open port, the validator relays; own page {}", self.local.url)
+        else:
+            await self.axon.start()
+            await self.announce_axon(self.axon.port)
+            logger.info("axon on port {}, data at {}, own page {}", self.axon.port, self.server.url, self.local.url)
         self._closing.push_async_callback(self._leave)
         self._closing.callback(lambda: self.status.write(ended=True, state=str(self._fatal or "stopped")))
         reporting = asyncio.create_task(self.reporter.run(self.status, lambda: self.validator is not None))
@@ -167,6 +189,11 @@ class IotaMiner(BaseMinerNeuron):
         if self.validator is not None and hotkey == self.validator.hotkey:
             return None
         return super().who(hotkey) or "this miner works for another validator"
+
+    def _without_devices(self, lost: DevicesLost) -> None:
+        """Drain and end: a device that was lost comes back, if at all, to a new process."""
+        self._fatal = self._fatal or lost
+        self.stop()
 
     # Joining
 
@@ -217,8 +244,10 @@ class IotaMiner(BaseMinerNeuron):
         self.validator = self._choose()
         if self.validator is None:
             raise Unreachable("none serves an axon on this subnet")
-        host = advertised(self.settings.axon, self.server.url)
-        ip, port = self.settings.axon.announced(self.axon.port)
+        ip, port, host = "", 0, self.bucket.url if self.bucket is not None else ""
+        if not self._portless:
+            host = advertised(self.settings.axon, self.server.url)
+            ip, port = self.settings.axon.announced(self.axon.port)
         answer: Join = await self._ask(
             Join(
                 spec_version=SPEC_VERSION,
@@ -242,6 +271,7 @@ class IotaMiner(BaseMinerNeuron):
             self.stop()
             return None
         self.server.issuer = self.validator.hotkey
+        self.uplink.url = answer.channel_url.removesuffix(PATH)
         self.evidence.run = "" if self.spec.swarm.overlap else self.spec.digest()
         self.merger.begin()
         self._commitment = -1, ""
@@ -363,6 +393,12 @@ class IotaMiner(BaseMinerNeuron):
                 self.merger.fix(message)
             case m.Retired():
                 self.worker.retire(message.batch)
+            case m.Order() if self._portless:
+                task = asyncio.get_running_loop().create_task(self._obey(message))
+                self._obeying.add(task)
+                task.add_done_callback(self._obeying.discard)
+            case m.Wanted() if self._portless:
+                self.uplink.want(message)
             case m.Refusal(what="leave"):
                 pass  # The answer to `Leave` says so too.
             case m.Refusal():
@@ -373,7 +409,38 @@ class IotaMiner(BaseMinerNeuron):
                     # Whoever is told that it has no seat asks for one again.
                     self._rejoin.set()
 
+    async def _obey(self, order: m.Order) -> None:
+        """What would have come to the axon, if it had a port."""
+        kinds: dict[str, Any] = {
+            "AssignLayer": (AssignLayer, self.assign_layer),
+            "SetPhase": (SetPhase, self.set_phase),
+            "MergePlan": (MergePlan, self.merge_plan),
+        }
+        try:
+            kind, handle = kinds[order.name]
+            answer = await handle(kind.from_body(order.body))
+            accepted, reason = answer.accepted, answer.reason
+        except (KeyError, ValueError) as error:
+            accepted, reason = False, f"no such order: {error}"[:200]
+        if self._channel is not None:
+            self._channel.send(m.Obeyed(order.call, accepted, reason))
+
     # Help
+
+    @property
+    def _portless(self) -> bool:
+        """Without an open port: orders come over the work channel, and what is not in a bucket is relayed."""
+        return self.settings.blobs.relay or bool(self.settings.blobs.bucket)
+
+    async def _open_bucket(self) -> None:
+        self.bucket = open_bucket(self.settings.blobs, self.hotkey, self.server.bytes_out)
+        self._closing.push_async_callback(self.bucket.close)
+        try:
+            await self.bucket.prove(lambda ref: self.fetcher.fetch(ref, ""))
+        except BucketFailed as error:
+            raise BadSettings(f"{FLAG}: {error}") from None
+        if await self.bucket.listed():
+            logger.warning("{}: everybody can list this bucket; allow s3:GetObject and not s3:ListBucket", FLAG)
 
     def _is_validator(self, hotkey: str) -> bool:
         return self.view is not None and self.view.votes(hotkey)
@@ -453,11 +520,17 @@ class IotaMiner(BaseMinerNeuron):
             "stage": self._stage,
             "epoch": self._engine.meter.epoch,
             "phase": self._engine.meter.phase,
-            "axon_port": self.axon.port,
-            "data_url": self.server.url,
+            "axon_port": 0 if self._portless else self.axon.port,
+            "data_url": self.bucket.url if self.bucket is not None else "" if self._portless else self.server.url,
+            "local_url": self.local.url,
             "leases_done": self.worker.done,
             "merge_duties": self.merger.busy,
         } | self.reporter.document()
+
+    def _metrics(self) -> Iterable[Any]:
+        from iota_subnet.metrics.work import work_metrics
+
+        yield from work_metrics(self._document(), self.server.bytes_out.by_label(), self.fetcher.bytes_in.by_label())
 
     def _say(self, doing: str) -> None:
         if doing != self.doing:

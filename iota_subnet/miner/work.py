@@ -1,7 +1,9 @@
 """Leases: fetch the inputs, compute, keep the output for its reader, send the receipt.
 
-Law: a lease given twice is done once; its receipt is sent again. Inputs of the next lease are fetched while the present
-one computes. A lease that cannot be done ends in a `Failure` that says whom to blame.
+Law: a lease given twice is done once; its receipt is sent again. That holds too for one whose output could not be
+brought to a bucket: its pass counts in what this miner commits to, and twice in a transcript is a lie. Inputs of the
+next lease are fetched while the present one computes. A lease that cannot be done ends in a `Failure` that says whom to
+blame.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from iota_subnet.spec import BlobRef
 from iota_subnet.tasks import cancel
 from iota_subnet.train import codec, inputs
 from iota_subnet.train.transcript import Pass
-from iota_subnet.wire.blobs import BlobFetcher, FetchFailed
+from iota_subnet.wire.blobs import BlobFetcher, BucketFailed, FetchFailed
 
 if TYPE_CHECKING:
     from iota_subnet.train.runner import StageRunner
@@ -57,6 +59,7 @@ class Worker:
         self._evidence = evidence
         self._tasks: dict[Identity, asyncio.Task[None]] = {}
         self._receipts: OrderedDict[Identity, Receipt] = OrderedDict()
+        self._untold: OrderedDict[Identity, Receipt] = OrderedDict()
         self._epochs: dict[int, int] = {}
         self.done = 0
 
@@ -103,6 +106,12 @@ class Worker:
             self._send(message)
 
     async def _work(self, name: Identity, lease: Lease) -> None:
+        receipt = self._untold.get(name) or await self._do(lease)
+        if receipt is not None:
+            await self._tell(name, receipt)
+
+    async def _do(self, lease: Lease) -> Receipt | None:
+        """Fetch and compute; None, and a `Failure` is sent, where that cannot be done."""
         wait_s = self._conduct.delay_s(lease)
         if wait_s:
             await asyncio.sleep(wait_s)
@@ -111,9 +120,9 @@ class Worker:
         except FetchFailed as error:
             logger.warning("lease {}: {}", lease.lease, error)
             self._send(Failure(lease.lease, "input", error.digest, error.reason[:200]))
-            return
+            return None
         try:
-            receipt = await self._compute(lease, read)
+            return await self._compute(lease, read)
         except ValueError as error:
             # A payload that does not decode, or makes the pass blow up.
             (place, kind), _ = await self._engine.call(lambda runner: culprit(runner, lease, read))
@@ -122,16 +131,27 @@ class Worker:
             if self._evidence is not None and kind == "bytes":
                 self._evidence.keep(lease.epoch, [(blamed, read[place])])
             self._send(Failure(lease.lease, kind, blamed, str(error)[:200]))
-            return
         except Exception as error:
             logger.opt(exception=error).error("lease {} failed", lease.lease)
             self._send(Failure(lease.lease, "work", "", f"{type(error).__name__}: {error}"[:200]))
-            return
-        self._receipts[name] = receipt
-        while len(self._receipts) > MAX_RECEIPTS:
-            self._receipts.popitem(last=False)
-        self.done += 1
-        self._answer(receipt)
+        return None
+
+    async def _tell(self, name: Identity, receipt: Receipt) -> None:
+        """Send a receipt, in the order of computing, when others can read what it names."""
+        made = [receipt.output] if receipt.output is not None else []
+        self._outbox.upload(*made)
+        async with self._outbox.order:
+            try:
+                await self._outbox.uploaded(*made)
+            except BucketFailed as error:
+                _keep(self._untold, name, receipt)
+                logger.warning("lease {}: upload to the bucket: {}", receipt.lease, error)
+                self._send(Failure(receipt.lease, "work", "", f"upload to the bucket: {error}"[:200]))
+                return
+            self._untold.pop(name, None)
+            _keep(self._receipts, name, receipt)
+            self.done += 1
+            self._answer(receipt)
 
     async def _compute(self, lease: Lease, data: list[bytes]) -> Receipt:
         (done, output, epoch), seconds = await self._engine.call(lambda runner: self._pass(runner, lease, data))
@@ -157,6 +177,12 @@ class Worker:
     async def _fetch(self, blob: Blob) -> bytes:
         with self._engine.meter.fetching():
             return await self._fetcher.fetch(BlobRef(blob.digest, blob.nbytes, blob.urls), blob.ticket, "activation")
+
+
+def _keep(receipts: OrderedDict[Identity, Receipt], name: Identity, receipt: Receipt) -> None:
+    receipts[name] = receipt
+    while len(receipts) > MAX_RECEIPTS:
+        receipts.popitem(last=False)
 
 
 def identity(lease: Lease) -> Identity:

@@ -21,6 +21,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [..., dim] -> the same shape."""
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
@@ -35,6 +36,7 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(narrow, wide))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [..., inputs] -> [..., outputs]; no bias."""
         return F.linear(x, self.weight)
 
 
@@ -46,6 +48,7 @@ class Embedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(vocab, dim))
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """tokens [...], integers below the vocabulary -> [..., dim]."""
         return F.embedding(tokens, self.weight)
 
 
@@ -83,6 +86,7 @@ class Attention(nn.Module):
         self.wv, self.wo = Linear(model.dim, narrow), Linear(model.dim, model.dim)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """x [batch, length, dim] -> the same shape; `cos` and `sin` are `rope`'s for these positions."""
         batch, length, dim = x.shape
 
         def split(y: Tensor, heads: int) -> Tensor:
@@ -106,6 +110,7 @@ class SwiGLU(nn.Module):
         self.down = Linear(model.ffn, model.dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [..., dim] -> the same shape, through `ffn` values."""
         out: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
         return out
 

@@ -34,6 +34,7 @@ class Encoder(nn.Module):
         self.hidden, self.out = Linear(model.dim, model.dim), Linear(model.dim, self.width)
 
     def forward(self, x: Tensor, ids: Tensor | None = None) -> Tensor:
+        """x [batch, length, dim] -> z [batch, length, width]; `ids` are not looked at."""
         made: Tensor = self.out(F.silu(self.hidden(self.norm(x))))
         return made + x[..., : self.width]
 
@@ -48,6 +49,7 @@ class Decoder(nn.Module):
         self.hidden, self.out = Linear(model.bottleneck, 2 * model.dim), Linear(2 * model.dim, model.dim)
 
     def forward(self, z: Tensor, ids: Tensor | None = None) -> Tensor:
+        """z [batch, length, width] -> [batch, length, dim]; `ids` [batch, length] where a decoder needs them."""
         made: Tensor = self.out(F.silu(self.hidden(self.norm(z))))
         return made + F.pad(z, (0, self.padding))
 
@@ -77,6 +79,7 @@ class SubspaceEncoder(nn.Module):
         self.register_buffer("fixed", fixed_embedding(model), persistent=False)
 
     def forward(self, x: Tensor, ids: Tensor | None = None) -> Tensor:
+        """x [batch, length, dim] and `ids` [batch, length] -> z [batch, length, width]."""
         assert ids is not None
         return (x - F.embedding(ids, self.fixed)) @ self.basis
 

@@ -59,7 +59,7 @@ class StageCost:
 
 def stage_cost(model: ModelSpec, stage: int, microbatch: int) -> StageCost:
     """The figures of `stage` with microbatches of so many samples."""
-    forward = _forward(model, stage)
+    forward = 2 * model.products(stage)
     size = parameter_count(model, stage)
     memory = {name: 4 * count * size for name, count in VECTORS.items()}
     memory["activations"] = 4 * microbatch * model.seq * _activations(model, stage)
@@ -120,11 +120,6 @@ def _loads(model: ModelSpec, counts: list[int], costs: Costs) -> list[float]:
 def _attention(model: ModelSpec) -> int:
     """Scores and their mean of values, per token: on average it looks back at half of the sequence."""
     return 2 * 2 * model.dim * model.seq // 2
-
-
-def _forward(model: ModelSpec, stage: int) -> int:
-    products = sum(p.size for p in parameters(model, stage) if _is_product(p))
-    return 2 * products + len(model.blocks_of(stage)) * _attention(model)
 
 
 def _is_product(parameter: Parameter) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from iota_subnet.model.bottleneck import basis, fixed_embedding
 from iota_subnet.model.stage import Stage
 from iota_subnet.spec import ModelSpec, SpecError
 
@@ -89,11 +90,16 @@ def to_iota(stages: Sequence[Stage], model: ModelSpec) -> PreTrainedModel:
         rms_norm_eps=model.norm_eps,
         bottleneck=model.bottleneck,
         boundaries=[model.blocks_of(stage).start for stage in range(1, model.stages)],
+        boundary_codec=model.boundary_codec,
     )
-    iota = IotaForCausalLM(config)
+    tensors = {name: p.detach() for stage in stages for name, p in stage.named_parameters()}
+    if model.boundary_codec == "subspace":
+        # Who has only the exported files cannot draw them.
+        tensors |= {"subspace.basis": basis(model), "subspace.fixed": fixed_embedding(model)}
     try:
-        iota.load_state_dict({name: p.detach() for stage in stages for name, p in stage.named_parameters()})
-    except RuntimeError as error:
+        iota = IotaForCausalLM(config)
+        iota.load_state_dict(tensors)
+    except (RuntimeError, ValueError) as error:
         raise SpecError(f"modeling_iota.py does not know this model's bottleneck: {error}") from None
     return iota
 

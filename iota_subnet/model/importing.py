@@ -10,7 +10,7 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import blake3
 import numpy as np
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from iota_subnet.model.parameters import initial_vector, parameters
 from iota_subnet.model.presets import divide
-from iota_subnet.spec import ModelSpec, SpecError
+from iota_subnet.spec import Bottleneck, ModelSpec, SpecError
 
 Floats = npt.NDArray[np.float32]
 
@@ -156,6 +156,9 @@ def _cut_as_before(
     cuts, width = config.get("boundaries"), config.get("bottleneck")
     if not isinstance(cuts, list) or not all(type(cut) is int for cut in cuts) or type(width) is not int:
         raise SpecError(f"{folder}/config.json: boundaries or bottleneck are missing; export the model again")
+    codec = config.get("boundary_codec", "resbm")
+    if codec not in get_args(Bottleneck):
+        raise SpecError(f"{folder}/config.json: boundary_codec={codec!r} is not known; use a newer release")
     own = len(cuts) + 1
     if stages not in (None, own):
         raise SpecError(f"{folder} has bottlenecks between {own} stages and cannot be cut into stages={stages}")
@@ -163,7 +166,7 @@ def _cut_as_before(
         raise SpecError(f"{folder} has bottlenecks of {width}, not of bottleneck={bottleneck}")
     edges = [0, *cuts, model.blocks]
     counts = ",".join(str(end - first) for first, end in pairwise(edges))
-    return divide(replace(model, stages=own, bottleneck=width), counts)
+    return divide(replace(model, stages=own, bottleneck=width, boundary_codec=codec), counts)
 
 
 def _tensors(folder: Path) -> dict[str, Path]:

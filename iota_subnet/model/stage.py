@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from iota_subnet.model.blocks import Block, Embedding, Linear, RMSNorm, project, rotary_tables
 from iota_subnet.model.bottleneck import CODECS, SubspaceEncoder
@@ -26,6 +27,8 @@ class Stage(nn.Module):
     def __init__(self, model: ModelSpec, index: int) -> None:
         super().__init__()
         self.model, self.index = model, index
+        #: Whether a backward pass computes the inside of each block again instead of keeping it.
+        self.recompute = False
         self.is_head, self.is_tail = index == 0, index == model.stages - 1
         narrow = model.bottleneck > 0
         if self.is_head:
@@ -77,8 +80,12 @@ class Stage(nn.Module):
                 x = x + F.embedding(ids, exit.fixed)
         elif self.model.bottleneck:
             x = self.entry(x, ids)
+        given = self.cos[:length], self.sin[:length], basis
         for block in self.blocks.values():
-            x = block(x, self.cos[:length], self.sin[:length], basis)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(block, x, *given, use_reentrant=False)
+            else:
+                x = block(x, *given)
         out: Tensor = exit(x) if self.is_tail or not self.model.bottleneck else exit(x, ids)
         return out
 
@@ -108,19 +115,24 @@ def load_flat(stage: Stage, vector: Tensor) -> None:
         at += p.numel()
 
 
-def bind_flat(stage: Stage) -> tuple[Tensor, Tensor]:
-    """Move parameters and gradients into two vectors [P] and return them; the stage then only holds views.
+def bind_flat(stage: Stage) -> Tensor:
+    """Move the parameters into one vector [P] and return it; the stage then only holds views.
 
     One vector makes the optimiser a handful of operations, and merging a copy.
     """
     weights = flatten(stage)
-    gradients = torch.zeros_like(weights)
-    at = 0
+    for p, part in zip(stage.parameters(), views(stage, weights), strict=True):
+        p.data = part
+    return weights
+
+
+def views(stage: Stage, vector: Tensor) -> list[Tensor]:
+    """`vector` [P] cut into the shapes of the parameters, in definition order; nothing is copied."""
+    parts, at = [], 0
     for p in stage.parameters():
-        p.data = weights[at : at + p.numel()].view_as(p)
-        p.grad = gradients[at : at + p.numel()].view_as(p)
+        parts.append(vector[at : at + p.numel()].view_as(p))
         at += p.numel()
-    return weights, gradients
+    return parts
 
 
 def init_stage(stage: Stage, seed: int) -> Stage:

@@ -27,6 +27,7 @@ a validator keeps the newest --run.keep_checkpoints (3) by itself
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The actions and flags of `iota checkpoint`."""
     raw = argparse.RawDescriptionHelpFormatter
     parser.epilog, parser.formatter_class = EXAMPLES, raw
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")

@@ -60,7 +60,7 @@ def difference(model: Any, stages: Sequence[Stage], spec: RunSpec) -> float:
     tokens = torch.from_numpy(drawn).long()
     x: Tensor = tokens
     for stage in stages:
-        x = stage(x)
+        x = stage(x, tokens)
     return float((model(tokens).logits - x).abs().max() / max(1.0, float(x.abs().max())))
 
 

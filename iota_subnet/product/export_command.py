@@ -21,6 +21,7 @@ then, with transformers:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `iota export`."""
     parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add(

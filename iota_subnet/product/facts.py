@@ -38,6 +38,7 @@ class Facts:
     parameters: int
 
     def as_json(self) -> dict[str, Any]:
+        """The fields by name, tuples as lists."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 

@@ -26,6 +26,7 @@ class Loaded:
 
     @property
     def data(self) -> DataSpec:
+        """The run's data specification; the default one for a model that came without a run."""
         return DataSpec() if self.spec is None else self.spec.data
 
 

@@ -43,6 +43,7 @@ class Measured:
     recorded: float | None
 
     def as_json(self) -> dict[str, Any]:
+        """The fields by name."""
         return asdict(self)
 
 

@@ -24,6 +24,7 @@ GRAPHS = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The actions and flags of `iota model`."""
     raw = argparse.RawDescriptionHelpFormatter
     parser.epilog, parser.formatter_class = EXAMPLES, raw
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")

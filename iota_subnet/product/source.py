@@ -38,6 +38,7 @@ class Run:
 
     @property
     def checkpoints(self) -> Checkpoints:
+        """The models that the run's folder keeps."""
         return Checkpoints(self.folder)
 
     def checkpoint(self, epoch: int | None = None) -> Checkpoint:
@@ -104,6 +105,7 @@ class Run:
         return states
 
     def weights(self, found: Checkpoint) -> list[Floats]:
+        """Each stage's flat fp32 weights. Raises CheckpointBroken."""
         return [weights for weights, _ in self.states(found)]
 
     def measured(self) -> dict[tuple[str, ...], float]:

@@ -40,7 +40,8 @@ HELD_OUT = 8
 
 
 class Hands:
-    """Does what the core asks of the validator itself. `cpu` and `audit_cpu` are processor seconds."""
+    """Does what the core asks of the validator itself. `cpu` and `audit_cpu` are processor seconds; `difficulty` says
+    how hard a microbatch is, which a real validator tells the core and rehearsals leave out unless they are asked."""
 
     def __init__(self, world: Rehearsal, feed: Feed) -> None:
         self.world = world
@@ -49,6 +50,7 @@ class Hands:
         self.cpu = self.audit_cpu = 0.0
         self.audited = self.audit_passes = 0
         self.feed = feed
+        self.difficulty: Callable[[bytes], float] = lambda tokens: 0.0
         self._blobs: dict[str, bytes] = {}
         self._kept: dict[int, dict[str, None]] = {}
 
@@ -140,7 +142,8 @@ class Hands:
         data = self.feed.batch(batch)
         name = digest(data)
         self._blobs[name] = data
-        self.world.post(BatchPublished(at=self.world.now, batch=batch, tokens=BlobRef(name, len(data))))
+        tokens, hard = BlobRef(name, len(data)), self.difficulty(data)
+        self.world.post(BatchPublished(at=self.world.now, batch=batch, tokens=tokens, difficulty=hard))
 
     def _audit(self, action: a.AuditMiner) -> None:
         began = time.thread_time()

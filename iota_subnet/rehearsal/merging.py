@@ -73,18 +73,24 @@ class Merging:
     def _gather(self, place: Place, duty: a.Duty) -> None:
         have: dict[str, Delta] = {}
         missed: list[tuple[str, str]] = []
+        moved = 0
         for contribution in duty.contributions:
             data = self._player.world.fetch(contribution.blob, self._player)
+            moved += len(data) if data is not None and contribution.hotkey != self._player.hotkey else 0
             try:
                 if data is None:
                     raise ValueError("nobody serves it")
                 have[contribution.hotkey] = read_delta(data, duty.hi - duty.lo, self._player.world.spec.train)
             except ValueError as error:
                 missed.append((contribution.hotkey, str(error)[:200]))
-        self._duties[place] = duty, have
         here = tuple(contribution.hotkey for contribution in duty.contributions if contribution.hotkey in have)
-        self._reports[place] = m.Fetched(*place, here, tuple(sorted(missed)))
-        self._player.send(self._reports[place])
+
+        def fetched() -> None:
+            self._duties[place] = duty, have
+            self._reports[place] = m.Fetched(*place, here, tuple(sorted(missed)))
+            self._player.send(self._reports[place])
+
+        self._player.after_moving(moved, fetched)
 
     def reduce(self, place: Place, counted: Sequence[str]) -> None:
         """It is fixed whose pseudo-gradients count."""

@@ -6,6 +6,7 @@ computed is worth on this machine, so that who does not compute is fast.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
@@ -67,6 +68,9 @@ class Player:
         self._held: Manifest | None = None
         self._wanted: Manifest | None = None
         self._busy = False
+        self._line_free = 0.0
+        #: From when to when it computed, in virtual seconds.
+        self.worked: list[tuple[float, float]] = []
         self._jobs: deque[Callable[[], Callable[[], None]]] = deque()
         self._leases: dict[int, m.FromMiner | None] = {}
         self._merging = Merging(self)
@@ -124,18 +128,30 @@ class Player:
         self.cpu += time.thread_time() - began
         work = (self.flops - before) * self.world.spec.model.stages
         seconds = PASS_S + work * ROUND_S / self.member.speed
-        self.world.at(self.world.done_at(self.member.machine, seconds), lambda: self._done(after))
+        ends = self.world.done_at(self.member.machine, seconds)
+        self.worked.append((self.world.now, ends))
+        self.world.at(ends, lambda: self._done(after))
 
     def _done(self, after: Callable[[], None]) -> None:
         self._busy = False
         after()
         self._next()
 
+    def after_moving(self, nbytes: int, then: Callable[[], None]) -> None:
+        """What follows when so many bytes of a merge have come over this miner's line, one after the other."""
+        if self.world.line == math.inf:
+            then()
+            return
+        self._line_free = max(self._line_free, self.world.now) + nbytes / self.world.line
+        self.world.at(self._line_free, then)
+
     def send(self, *messages: m.FromMiner) -> None:
+        """Say something on the work channel; it arrives when the world says."""
         for message in messages:
             self.world.send(self.hotkey, message)
 
     def put(self, topic: Hashable, data: bytes, name: str = "") -> m.Made:
+        """Keep bytes for others under a topic, and say what they are."""
         return self._outbox.put(topic, data, name)
 
     def keep(self, epoch: int, blobs: Sequence[tuple[str, bytes]]) -> None:
@@ -215,7 +231,9 @@ class Player:
             if (wanted.epoch, wanted.revision) > (manifest.epoch, manifest.revision):
                 return
         self._wanted = manifest
-        self.do(lambda: self._installed(manifest, inner_step))
+        made = [ref for shard in manifest.shards for ref in (shard.weights, shard.momentum)]
+        moved = sum(ref.nbytes for ref in made if self._held != manifest and not self.store.has(ref.digest))
+        self.after_moving(moved, lambda: self.do(lambda: self._installed(manifest, inner_step)))
 
     def _installed(self, manifest: Manifest, inner_step: int | None) -> Callable[[], None]:
         if self._wanted != manifest:

@@ -31,6 +31,7 @@ class Member:
 
     @property
     def honest(self) -> bool:
+        """Whether it does what every miner should."""
         return self.conduct is Conduct
 
 

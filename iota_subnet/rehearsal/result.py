@@ -63,10 +63,12 @@ class Result:
         return next(earned for earned in self.miners.values() if earned.number == number)
 
     def hotkey(self, number: int) -> str:
+        """The hotkey of the member with this number. StopIteration if there is none."""
         return next(hotkey for hotkey, earned in self.miners.items() if earned.number == number)
 
     @property
     def train_passes(self) -> int:
+        """Passes that all members computed, a forward pass as a third."""
         return sum(earned.passes for earned in self.miners.values())
 
     def suspicions(self, hotkey: str) -> list[tuple[int, str]]:

@@ -6,6 +6,7 @@ Law: what happens depends on specification, members and seed alone; the processo
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
@@ -45,7 +46,8 @@ class Rehearsal:
     """One run. Build it, `run` it once.
 
     `spec.swarm.epochs` must be set. Without CLASP in `defences` scores are counted as if every quality were 1: nothing
-    else in the core looks at it.
+    else in the core looks at it. `line` is bytes per virtual second that a merge may bring to each miner; activations
+    take no time in any case.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Rehearsal:
         seed: int = 0,
         defences: Defences = DEFENDED,
         on_phase: Callable[[Rehearsal], None] | None = None,
+        line: float = math.inf,
     ) -> None:
         if not spec.swarm.epochs:
             raise ValueError("a rehearsal ends: set swarm.epochs")
@@ -62,6 +65,7 @@ class Rehearsal:
         self.spec = defences.applied(replace(spec, seed=seed, swarm=swarm))
         self.defences = defences
         self._on_phase = on_phase
+        self.line = line
         self.now = 0.0
         self.core = Orchestrator(self.spec)
         self.hands = Hands(self, _feed(self.spec))
@@ -120,6 +124,7 @@ class Rehearsal:
     # -- time and network ---------------------------------------------------------------------------------------------
 
     def at(self, when: float, act: Callable[[], None]) -> None:
+        """Do something at virtual time `when`; what is due at once happens in the order of posting."""
         self._posted += 1
         heapq.heappush(self._heap, (when, self._posted, act))
 

@@ -46,6 +46,8 @@ TRIES = 3
 
 
 class Backstage:
+    """Answers what the core asks of the validator itself, after simulated seconds, and fails as the plan says."""
+
     def __init__(self, world: World) -> None:
         self.world = world
         #: When the tokens of a microbatch were last asked for, by the core's clock.

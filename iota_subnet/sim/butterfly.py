@@ -121,10 +121,12 @@ class Butterfly:
 
     @property
     def state(self) -> RunState:
+        """The state of the core that merges."""
         return self.orchestrator.state
 
     @property
     def merge(self) -> StageMerge:
+        """The merge of the one stage."""
         return self.state.merges[0]
 
     # -- what a miner makes; a subclass may make real tensors ---------------------------------------------------------
@@ -148,6 +150,7 @@ class Butterfly:
     # -- events in, actions out ---------------------------------------------------------------------------------------
 
     def handle(self, event: Event) -> list[Action]:
+        """Give the core an event, and let the scripted replicas answer what it asks for."""
         actions = self.orchestrator.handle(event)
         self.handled += 1
         self.history += [action for action in actions if isinstance(action, (SendMergePlan, RecomputeShard, Refuse))]

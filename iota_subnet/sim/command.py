@@ -22,6 +22,7 @@ SAMPLE = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `iota simulate`."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--seeds", type=int, metavar="N", help="play seeds 0 .. N-1 (default: seed 0 alone)")
     which.add_argument("--seed", type=int, metavar="S", help="play this one seed, an epoch per line")

@@ -78,6 +78,7 @@ class ScriptedMiner:
         self.reset()
 
     def reset(self) -> None:
+        """Lose all that a process holds in memory."""
         self.stage = -1
         self.manifest: Manifest | None = None
         self.computing: GiveLease | None = None
@@ -113,6 +114,7 @@ class ScriptedMiner:
         return ref
 
     def send(self, event: Event) -> None:
+        """Post an event to the validator; it is lost when the channel is down."""
         self.world.send_up(self, event)
 
     def later(self, seconds: float, act: Callable[..., None], *args: object) -> None:
@@ -129,6 +131,7 @@ class ScriptedMiner:
         self.world.at(self.world.now + seconds, run)
 
     def take(self, action: Action) -> None:
+        """Do what the orchestrator asks for. AssertionError for an action that is not for a miner."""
         match action:
             case AssignLayer():
                 self.install(action.manifest)
@@ -158,9 +161,11 @@ class ScriptedMiner:
     # -- the model ----------------------------------------------------------------------------------------------------
 
     def install(self, manifest: Manifest) -> None:
+        """Begin to install a manifest; one that is held already takes no time."""
         self.later(0.0 if self.manifest == manifest else 0.5, self.installed, manifest)
 
     def installed(self, manifest: Manifest) -> None:
+        """The manifest is in place, if its bytes could be had, and the miner says so."""
         held = self.manifest
         if held is not None and held.stage == manifest.stage:
             if (held.epoch, held.revision) > (manifest.epoch, manifest.revision):
@@ -207,6 +212,7 @@ class ScriptedMiner:
             network.hold(shard.momentum, self.process)
 
     def commit(self, epoch: int, shards: int) -> None:
+        """Publish the pseudo-gradient in so many shards, and the transcript; the same ones when asked again."""
         if self.committed is None or self.committed[0] != epoch:
             blobs = tuple(self.blob(8, "pseudo-gradient", epoch, index) for index in range(shards))
             self.noting = False
@@ -227,6 +233,7 @@ class ScriptedMiner:
     # -- leases -------------------------------------------------------------------------------------------------------
 
     def work(self, lease: GiveLease) -> None:
+        """Fetch what a lease reads; a lease that is done is answered with its receipt again."""
         if lease.lease in self.receipts:
             self.send(self.receipts[lease.lease])
             return
@@ -241,6 +248,7 @@ class ScriptedMiner:
         self.later(self.world.network.fetch_s(lease.inputs, self), self.fetched, lease)
 
     def fail(self, lease: GiveLease, kind: str, digest_: str, reason: str) -> None:
+        """Say that a lease could not be done; `digest_` names the input to blame."""
         self.send(
             LeaseFailed(
                 at=0.0,
@@ -253,6 +261,7 @@ class ScriptedMiner:
         )
 
     def fetched(self, lease: GiveLease) -> None:
+        """The inputs are there, and the lease waits for its turn; else it fails."""
         for blob in lease.inputs:
             if not self.world.network.can_fetch(blob, self.hotkey):
                 self.running.pop(lease.lease, None)
@@ -282,11 +291,13 @@ class ScriptedMiner:
         return made is not None and not (stale and self.world.now > made + stale)
 
     def keep_graph(self, batch: int) -> None:
+        """Keep the graph of a microbatch; the oldest goes when there are too many."""
         self.graphs[batch] = self.world.now
         while self.trait.graphs and len(self.graphs) > self.trait.graphs:
             del self.graphs[next(iter(self.graphs))]
 
     def finish(self, lease: GiveLease, seconds: float) -> None:
+        """The pass is computed: publish what it made, and send the receipt."""
         self.computing = None
         self.running.pop(lease.lease, None)
         if lease.op == "forward":
@@ -316,6 +327,7 @@ class ScriptedMiner:
     # -- merge --------------------------------------------------------------------------------------------------------
 
     def plan(self, action: SendMergePlan) -> None:
+        """Fetch the contributions of its merge duties, and say whose it holds."""
         if self.manifest is None or self.manifest.stage != action.stage:
             return
         for duty in action.duties:

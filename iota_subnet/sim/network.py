@@ -19,6 +19,8 @@ HEARTBEAT_S = 4.0
 
 
 class Network:
+    """Delays, losses and partitions of all channels, and who holds which bytes."""
+
     def __init__(self, world: World) -> None:
         self.world = world
         #: What disturbs all channels now: (kind, until, amount).
@@ -31,6 +33,7 @@ class Network:
     # -- messages -----------------------------------------------------------------------------------------------------
 
     def disturb(self, kind: str, seconds: float, amount: float) -> None:
+        """Disturb all channels for so many seconds: `kind` says how, `amount` how much."""
         self.disturbed.append((kind, self.world.now + seconds, amount))
 
     def _amount(self, kind: str) -> float:
@@ -95,6 +98,7 @@ class Network:
     # -- bytes --------------------------------------------------------------------------------------------------------
 
     def hold(self, blob: BlobRef, holder: str) -> None:
+        """Note that `holder` serves a blob."""
         holders = self.holders.setdefault(blob.digest, [])
         if holder not in holders:
             holders.append(holder)
@@ -105,6 +109,7 @@ class Network:
             self.holders[blob.digest].remove(holder)
 
     def forget(self, digest_: str) -> None:
+        """Nobody holds this blob any more."""
         self.holders.pop(digest_, None)
 
     def can_fetch(self, blob: BlobRef, reader: str = "validator") -> bool:

@@ -24,9 +24,11 @@ from iota_subnet.spec import shard_bounds
 class Patch(Protocol):
     """Changes a module or a dict for a while; pytest's `monkeypatch` is one too."""
 
-    def setattr(self, target: Any, name: str, value: Any, /) -> None: ...
+    def setattr(self, target: Any, name: str, value: Any, /) -> None:
+        """Give a module or class another attribute until the block ends."""
 
-    def setitem(self, dic: Any, name: Any, value: Any, /) -> None: ...
+    def setitem(self, dic: Any, name: Any, value: Any, /) -> None:
+        """Give a dict another value until the block ends."""
 
 
 class _Patches:
@@ -71,6 +73,7 @@ def seeds_needed(bug: Callable[[Patch], None], most: int, miners: int = 8, stage
 
 
 def credit_twice(patch: Patch) -> None:
+    """A retired microbatch is paid twice."""
     right = flow.retire
 
     def wrong(state: RunState, batch: Microbatch) -> list[Action]:
@@ -82,10 +85,12 @@ def credit_twice(patch: Patch) -> None:
 
 
 def leases_never_expire(patch: Patch) -> None:
+    """No lease ever expires."""
     patch.setattr(lapses, "expire", lambda state: [])
 
 
 def twins_are_not_compared(patch: Patch) -> None:
+    """The first reducer is believed."""
     right = merge.settle
 
     def wrong(state: RunState, stage: StageMerge, shard: Shard) -> list[Action]:
@@ -97,6 +102,7 @@ def twins_are_not_compared(patch: Patch) -> None:
 
 
 def dropped_in_silence(patch: Patch) -> None:
+    """A failed microbatch vanishes."""
     right = lapses.lapse
 
     def wrong(state: RunState, lease: Lease) -> list[Action]:
@@ -108,10 +114,12 @@ def dropped_in_silence(patch: Patch) -> None:
 
 
 def coverage_gap(patch: Patch) -> None:
+    """The shards leave a parameter out."""
     patch.setattr(merge, "shard_bounds", lambda size, shards: shard_bounds(size - 1, shards))
 
 
 def all_reducers_are_blamed(patch: Patch) -> None:
+    """Honest twins of a liar are named too."""
     right = recompute.recomputed
 
     def wrong(state: RunState, event: ShardRecomputed) -> list[Action]:
@@ -123,6 +131,7 @@ def all_reducers_are_blamed(patch: Patch) -> None:
 
 
 def liars_go_free(patch: Patch) -> None:
+    """Nobody is ever named."""
     right = recompute.recomputed
 
     def wrong(state: RunState, event: ShardRecomputed) -> list[Action]:
@@ -134,10 +143,13 @@ def liars_go_free(patch: Patch) -> None:
 
 
 def nothing_is_checked_by_chance(patch: Patch) -> None:
+    """Twins that agree are never checked."""
     patch.setattr(recompute, "by_chance", lambda state, stage, shard: [])
 
 
 def a_check_compares_where_bytes_lie(patch: Patch) -> None:
+    """A check takes the same bits at another place for a lie."""
+
     def wrong(state: RunState, event: ShardRecomputed, shard: Shard) -> list[str]:
         truth = ShardRef(shard.lo, shard.hi, event.weights, event.momentum, event.mean)
         liars = [hotkey for hotkey, made in shard.results.items() if made != truth]
@@ -148,6 +160,8 @@ def a_check_compares_where_bytes_lie(patch: Patch) -> None:
 
 
 def commit_waits_for_the_dead(patch: Patch) -> None:
+    """COMMIT waits for replicas that are gone."""
+
     def wrong(state: RunState) -> list[Action]:
         if any(hotkey not in stage.commits for stage in state.merges for hotkey in stage.eligible):
             return []
@@ -158,28 +172,34 @@ def commit_waits_for_the_dead(patch: Patch) -> None:
 
 
 def work_for_the_absent(patch: Patch) -> None:
+    """Leases go to miners whose channel is closed."""
     patch.setattr(RunState, "ready", lambda self, miner: miner.stage >= 0 and miner.installed == self.epoch)
 
 
 def work_without_the_manifest(patch: Patch) -> None:
+    """Leases go to miners that hold another epoch."""
     patch.setattr(RunState, "ready", lambda self, miner: miner.connected and miner.stage >= 0)
 
 
 def chance_from_outside(patch: Patch) -> None:
+    """Routing draws from outside the ledger."""
     ticker = count()
     patch.setattr(routing, "_seed", lambda *_: draw.digest(next(ticker))[:16])
 
 
 def no_rest_after_failure(patch: Patch) -> None:
+    """A failed lease is given again in the same instant."""
     # As the core was first written: an instant failure is given again in the same instant.
     patch.setattr(lapses, "_rest", lambda state, failures: 0.0)
 
 
 def the_auditor_is_asked_once(patch: Patch) -> None:
+    """An audit that got lost is never asked for again."""
     patch.setattr(recompute, "resend", lambda state, older=0.0: [])
 
 
 def the_feed_is_asked_once(patch: Patch) -> None:
+    """Tokens that got lost are never asked for again."""
     right = lapses.expire
 
     def wrong(state: RunState) -> list[Action]:
@@ -189,10 +209,12 @@ def the_feed_is_asked_once(patch: Patch) -> None:
 
 
 def the_gone_keep_their_leases(patch: Patch) -> None:
+    """A miner that is gone keeps its leases."""
     patch.setattr(lapses, "release", lambda state, miner: [])
 
 
 def receipts_count_for_ever(patch: Patch) -> None:
+    """A receipt does not close its lease."""
     right = routing.finished
 
     def wrong(state: RunState, event: LeaseFinished) -> list[Action]:
@@ -206,11 +228,13 @@ def receipts_count_for_ever(patch: Patch) -> None:
 
 
 def a_lost_manifest_stays_lost(patch: Patch) -> None:
+    """A manifest whose makers died is neither made again nor given up."""
     patch.setattr(merge, "_homeless", lambda state, stage, shard: False)
     patch.setattr(safety, "watch", lambda state, stages: [])
 
 
 def any_manifest_of_the_epoch_counts(patch: Patch) -> None:
+    """Who has installed a manifest that was replaced counts as a replica."""
     # As the core was until a seed told: who held what had been replaced was taken for a replica, and named a liar.
     right = Orchestrator._installed
 
@@ -221,6 +245,8 @@ def any_manifest_of_the_epoch_counts(patch: Patch) -> None:
 
 
 def everybody_sits_in_front(patch: Patch) -> None:
+    """All newcomers get stage 0."""
+
     def wrong(state: RunState, miner: Miner) -> list[Action]:
         assignment.take(state, miner, 0)
         return assignment.offer(state, miner)
@@ -230,10 +256,12 @@ def everybody_sits_in_front(patch: Patch) -> None:
 
 
 def lost_inputs_are_not_made_again(patch: Patch) -> None:
+    """An input that cannot be had is asked for for ever."""
     patch.setattr(lapses, "_doubt", lambda state, batch, lease, digest: [])
 
 
 def nobody_is_told_why(patch: Patch) -> None:
+    """There is no reason for waiting while draining."""
     right = phases.advance
 
     def wrong(state: RunState) -> list[Action]:
@@ -245,10 +273,12 @@ def nobody_is_told_why(patch: Patch) -> None:
 
 
 def faults_still_pay(patch: Patch) -> None:
+    """A named liar is paid."""
     patch.setattr(scoring, "score", lambda state, hotkey: sum(p.volume for p in state.parts.get(hotkey, [])))
 
 
 def who_comes_back_is_told_nothing(patch: Patch) -> None:
+    """A miner that connects again is ignored."""
     patch.setattr(Orchestrator, "_connected", lambda self, event: [])
 
 

@@ -109,9 +109,11 @@ class Summary:
 
     @property
     def failed(self) -> list[Result]:
+        """The results in which something was violated."""
         return [result for result in self.results if result.violation]
 
     def counts(self) -> dict[str, int]:
+        """How often each thing happened in all worlds together, by name."""
         total: Counter[str] = Counter()
         for result in self.results:
             total.update(result.counts)

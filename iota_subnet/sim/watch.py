@@ -22,6 +22,7 @@ class Wrong(AssertionError):
 
 
 def need(truth: bool, message: str) -> None:
+    """Raise Wrong with this message unless `truth`."""
     if not truth:
         raise Wrong(message)
 
@@ -91,6 +92,7 @@ class Watch:
         return shard if shard.recomputing and not settled else None
 
     def after(self, event: Event, audited: list[str]) -> None:
+        """Look at the state after an event; `audited` are those whose lie it showed. Raises Wrong."""
         state = self.world.orchestrator.state
         self.seen += 1
         where = (state.phase, state.epoch)

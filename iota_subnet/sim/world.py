@@ -77,6 +77,7 @@ class World:
 
     @property
     def lies_caught(self) -> int:
+        """Lies that the auditor saw, and that were named."""
         return self.watch.lies_caught
 
     @property
@@ -87,6 +88,7 @@ class World:
     # -- time ---------------------------------------------------------------------------------------------------------
 
     def at(self, when: float, act: Callable[[], None]) -> None:
+        """Do something at simulated time `when`; what is due at once happens in the order of posting."""
         self.posted += 1
         heapq.heappush(self.heap, (when, self.posted, act))
 
@@ -108,9 +110,11 @@ class World:
         act()
 
     def over(self) -> bool:
+        """Whether the run is done, the storm is past, and the validator is up."""
         return self.orchestrator.state.phase is Phase.DONE and self.now >= self.plan.storm_s and self.up
 
     def start(self) -> None:
+        """Post the first event, and what the plan says will happen."""
         self.post(self.backstage.birth())
         for number in range(self.plan.miners):
             miner = self.add_miner(self.plan.traits.get(number, Trait()))
@@ -121,6 +125,7 @@ class World:
         self.at(OWNER_S, self.backstage.owner)
 
     def tick(self) -> None:
+        """Let the core look at its deadlines, once a simulated second."""
         self.post(Tick(at=self.clock))
         self.at(self.now + 1.0, self.tick)
 
@@ -161,6 +166,7 @@ class World:
                 self.handle(event)
 
     def handle(self, event: Event) -> None:
+        """Journal an event, handle it, check the state, and perform what follows. Raises Wrong."""
         audited = self.watch.before(event)
         self.journal.append(event)
         actions = self.orchestrator.handle(event)
@@ -175,6 +181,7 @@ class World:
             self.watch.settled()
 
     def perform(self, action: Action) -> None:
+        """Carry out an action, backstage or by sending it to its miner."""
         if self.backstage.perform(action):
             return
         if isinstance(action, GiveLease):
@@ -182,6 +189,7 @@ class World:
         self.send_down(action)
 
     def send_down(self, action: Action) -> None:
+        """Bring an action to its miner, as late and as often as the network says."""
         miner = self.miners[action.hotkey]  # type: ignore[attr-defined]
         boot = miner.boot
 
@@ -197,12 +205,14 @@ class World:
             self.at(when, deliver)
 
     def send_up(self, miner: ScriptedMiner, event: Event) -> None:
+        """Bring a miner's event to the validator, as late and as often as the network says."""
         for when in self.network.arrivals(miner, up=True) if miner.connected else []:
             self.at(when, lambda: self.post(_at(event, self.clock)))
 
     # -- comings and goings -------------------------------------------------------------------------------------------
 
     def add_miner(self, trait: Trait) -> ScriptedMiner:
+        """One more miner, alive and not connected yet."""
         miner = ScriptedMiner(self, len(self.miners), trait)
         self.miners[miner.hotkey] = miner
         miner.alive = True
@@ -224,6 +234,7 @@ class World:
         self.post(MinerConnected(at=self.clock, hotkey=miner.hotkey))
 
     def disconnect(self, miner: ScriptedMiner) -> None:
+        """Close a miner's channel, and have the core told."""
         if miner.connected:
             miner.connected = False
             self.post(MinerDisconnected(at=self.clock, hotkey=miner.hotkey, reason="channel closed"))
@@ -252,6 +263,7 @@ class World:
         return 1
 
     def come_back(self) -> None:
+        """The new process of the validator is up."""
         self.up = True
         self.post(ValidatorRestarted(at=self.clock))
 

@@ -17,6 +17,7 @@ WATCH_S = 2.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `iota status`."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--state-dir",

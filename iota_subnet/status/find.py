@@ -35,6 +35,7 @@ class Neuron:
 
     @property
     def kind(self) -> str:
+        """What it is: miner or validator."""
         return str(self.document["kind"])
 
 

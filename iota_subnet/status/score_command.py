@@ -15,26 +15,15 @@ from typing import Any
 import msgspec
 
 from iota_subnet.messages import StandingReport
+from iota_subnet.validator import caller
 from template.errors import NeuronError
-from template.settings import SubtensorSettings, WalletSettings
-
-#: Seconds that the validator may take.
-ANSWER_S = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    wallet, chain = WalletSettings(), SubtensorSettings()
+    """The flags of `iota score`."""
     parser.add_argument("hotkey", nargs="?", help="with --ledger: whose score, in full or as it begins")
     parser.add_argument("--ledger", type=Path, metavar="PATH", help="a ledger.sqlite, or the folder of a run")
-    parser.add_argument("--wallet.name", dest="name", default=wallet.name, help=f"(default {wallet.name})")
-    parser.add_argument("--wallet.hotkey", dest="hotkey_name", default=wallet.hotkey, help=f"(default {wallet.hotkey})")
-    parser.add_argument("--wallet.path", dest="path", default=str(wallet.path), help=f"(default {wallet.path})")
-    parser.add_argument("--netuid", type=int, help="the subnet; needed without --ledger")
-    parser.add_argument("--subtensor.network", dest="network", default=chain.network, help=f"(default {chain.network})")
-    parser.add_argument("--subtensor.chain_endpoint", dest="endpoint", help="ws:// address of the chain instead")
-    parser.add_argument(
-        "--validator", metavar="HOTKEY", help="whom to ask; the serving validator with most stake if none"
-    )
+    caller.add_arguments(parser, "the subnet; needed without --ledger")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
@@ -104,29 +93,11 @@ def _from_ledger(path: Path, hotkey: str | None) -> tuple[str, StandingReport, d
 async def _ask(options: argparse.Namespace) -> tuple[str, StandingReport]:
     """The validator's word on the hotkey that signs."""
     from iota_subnet.protocol import Standing
-    from template.errors import PeerError
-    from template.subtensor import SubtensorChain
-    from template.synapse import SignedDendrite
-    from template.wallet import load
 
     if options.netuid is None:
         raise NeuronError("--netuid: which subnet? Or give --ledger PATH")
-    keys = load(options.name, options.hotkey_name, options.path)
-    chain = SubtensorSettings(network=options.network, chain_endpoint=options.endpoint)
-    view = await asyncio.to_thread(SubtensorChain(keys, chain.endpoint, chain.timeout_s).metagraph, options.netuid)
-    serving = [n for n in view.neurons if n.is_serving and n.hotkey != keys.hotkey.ss58_address]
-    if options.validator is not None:
-        serving = [n for n in serving if n.hotkey == options.validator]
-    validator = max((n for n in serving if n.validator_permit), key=lambda n: (n.stake, -n.uid), default=None)
-    if validator is None:
-        raise NeuronError(f"no validator serves an axon on subnet {options.netuid}")
-    dendrite = SignedDendrite(keys)
-    try:
-        reply = await dendrite.call(validator.hotkey, validator.ip, validator.port, Standing(), timeout_s=ANSWER_S)
-    except PeerError as error:
-        raise NeuronError(f"the validator did not say: {error}") from None
-    finally:
-        await dendrite.close()
-    if reply.report is None:
-        raise NeuronError("the validator gave no report; is it of another release of iota?")
-    return keys.hotkey.ss58_address, reply.report
+    async with caller.calling(options) as validator:
+        reply = await validator.ask(Standing())
+        if reply.report is None:
+            raise NeuronError("the validator gave no report; is it of another release of iota?")
+        return validator.own, reply.report

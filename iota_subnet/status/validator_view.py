@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from iota_subnet.status.words import clean, columns, count, left, percent, rows, short
+from iota_subnet.status.words import clean, columns, count, left, percent, rows, short, told
 from iota_subnet.statusfile import ago
 
 #: Hotkeys named in one line.
@@ -32,17 +32,17 @@ def validator(run: dict[str, Any] | None) -> list[RenderableType]:
         table.add_row("", Text(f"nobody can work in stage {_list(run['empty'])}", style="bold red"))
     for stage, epoch in run.get("returned", {}).items():
         table.add_row(
-            "", Text(f"stage {stage} lost its new state and went back to that of epoch {epoch}", style="yellow")
+            "", Text(f"stage {stage} lost its new state and went back to that of epoch {epoch + 1}", style="yellow")
         )
     if run.get("line"):
         first = [f"{short(place['hotkey'])} (asked {ago(place['asked_s'])} ago)" for place in run["line"][:NAMED]]
         table.add_row("line", f"{count(len(run['line']), 'miner')} for a seat: {_more(first, len(run['line']))}")
     for ban in run.get("banned", [])[:NAMED]:
-        table.add_row("banned", f"{short(ban['hotkey'])}, {left(ban['seconds_left'])}: {clean(ban['reason'])}")
+        table.add_row("banned", f"{short(ban['hotkey'])}, {left(ban['seconds_left'])}: {told(ban['reason'])}")
     for label, line in _agreement(run):
         table.add_row(label, line)
     for fault in run["faults"][-NAMED:]:
-        said = f"epoch {fault['epoch']}, {short(fault['hotkey'])}: {clean(fault['what'])}"
+        said = f"epoch {fault['epoch'] + 1}, {short(fault['hotkey'])}: {told(fault['what'])}"
         table.add_row("fault", Text(said, style="red"))
     closed = [report for report in run["reports"] if report["train_loss"] is not None]
     if closed:
@@ -51,7 +51,7 @@ def validator(run: dict[str, Any] | None) -> list[RenderableType]:
     if written:
         last = written[-1]
         word = "refused" if last["weights_failed"] else "last set"
-        said = f"{word} after epoch {last['epoch']}: {clean(last['weights_failed'] or last['weights_set'])}"
+        said = f"{word} after epoch {last['epoch'] + 1}: {told(last['weights_failed'] or last['weights_set'])}"
         table.add_row("weights", said)
     else:
         table.add_row("weights", "none set yet")
@@ -61,8 +61,8 @@ def validator(run: dict[str, Any] | None) -> list[RenderableType]:
 def _run(run: dict[str, Any]) -> Text:
     of = f" of {run['epochs']}" if run["epochs"] else ""
     until = f"   {left(run['seconds_left'])} at most" if run["phase"] != "done" else ""
-    where = f"{clean(run['run'])}, epoch {run['epoch']}{of}, {clean(run['phase'])}: "
-    return Text.assemble(where, (clean(run["waiting_for"]), "bold"), until)
+    where = f"{clean(run['run'])}, epoch {run['epoch'] + 1}{of}, {clean(run['phase'])}: "
+    return Text.assemble(where, (told(run["waiting_for"]), "bold"), until)
 
 
 def _stages(run: dict[str, Any]) -> Table:
@@ -106,7 +106,7 @@ def _agreement(run: dict[str, Any]) -> list[tuple[str, Text]]:
 def _report(report: dict[str, Any]) -> str:
     held_out = f"{report['eval_loss']:.3f}" if report["eval_loss"] is not None else "not measured yet"
     parts = [
-        f"epoch {report['epoch']}: {count(report['microbatches'], 'microbatch', 'microbatches')}",
+        f"epoch {report['epoch'] + 1}: {count(report['microbatches'], 'microbatch', 'microbatches')}",
         f"train loss {report['train_loss']:.3f}",
         f"held-out {held_out}",
     ]

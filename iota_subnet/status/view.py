@@ -13,7 +13,7 @@ from rich.text import Text
 
 from iota_subnet.status.find import Neuron
 from iota_subnet.status.validator_view import validator
-from iota_subnet.status.words import clean, columns, count, left, percent, rows, short
+from iota_subnet.status.words import clean, columns, count, left, percent, rows, short, told
 from iota_subnet.statusfile import ago
 
 #: Receipts and epochs shown of one miner alone, and of one among several.
@@ -91,7 +91,7 @@ def _pay(table: Table, standing: dict[str, Any], old: float, lines: int) -> None
         table.add_row("audits", _audits(standing["audits"]))
     for fault in standing["faults"]:
         until = f"no pay for another {_window(fault['seconds_left'] - old)}"
-        said = f"epoch {fault['epoch']}: {clean(fault['what'])}; {until}"
+        said = f"epoch {fault['epoch'] + 1}: {told(fault['what'])}; {until}"
         table.add_row(Text("fault", style="bold red"), Text(said, style="red"))
     table.add_row("weights", _weights(standing))
 
@@ -115,19 +115,19 @@ def explained(hotkey: str, standing: dict[str, Any], references: dict[str, Any])
 
 def _now(document: dict[str, Any], age: float) -> Text:
     until = f"   {left(document['now_s'] - age)}" if document["now_s"] > age else ""
-    return Text.assemble((clean(document["now"]), "bold"), until)
+    return Text.assemble((told(document["now"]), "bold"), until)
 
 
 def _seat(standing: dict[str, Any], old: float) -> Text:
     seat, ban = standing["seat"], standing["ban"]
     if seat is None:
-        banned = f", banned for {left(ban['seconds_left'] - old)}: {clean(ban['reason'])}" if ban is not None else ""
+        banned = f", banned for {left(ban['seconds_left'] - old)}: {told(ban['reason'])}" if ban is not None else ""
         return Text(f"none{banned}", style="bold red")
-    holds = f"holds epoch {seat['installed']}" if seat["installed"] >= 0 else "holds nothing yet"
+    holds = f"holds epoch {seat['installed'] + 1}" if seat["installed"] >= 0 else "holds nothing yet"
     ready = (
         Text("ready", style="green")
         if not seat["missing"]
-        else Text(f"not ready: {clean(seat['missing'])}", style="yellow")
+        else Text(f"not ready: {told(seat['missing'])}", style="yellow")
     )
     strikes = f", {count(seat['strikes'], 'failed or late lease')} in a row" if seat["strikes"] else ""
     return Text.assemble(f"stage {seat['stage']}, slot {seat['slot']}, {holds}, ", ready, strikes)
@@ -138,7 +138,9 @@ def _run(standing: dict[str, Any], old: float) -> Text:
     until = f"   {left(standing['seconds_left'] - old)} at most" if standing["seconds_left"] > old else ""
     merge = standing["duties"]
     duties = f"   commit {merge['commit']}, shards reduced {merge['reduce_done']}" if merge["commit"] != "none" else ""
-    return Text(f"epoch {standing['epoch']}{of}, {standing['phase']}: {clean(standing['waiting_for'])}{until}{duties}")
+    return Text(
+        f"epoch {standing['epoch'] + 1}{of}, {standing['phase']}: {told(standing['waiting_for'])}{until}{duties}"
+    )
 
 
 def _leases(leases: list[dict[str, Any]], age: float) -> Text:
@@ -157,7 +159,8 @@ def _leases(leases: list[dict[str, Any]], age: float) -> Text:
 def _work(document: dict[str, Any]) -> Text:
     """How many leases of each epoch were done, and what the validator said of the last ones."""
     epochs = [
-        f"epoch {epoch}: " + ", ".join(f"{counts.get(what, 0)} {what}" for what in ("done", "refused", "failed"))
+        f"epoch {int(epoch) + 1}: "
+        + ", ".join(f"{counts.get(what, 0)} {what}" for what in ("done", "refused", "failed"))
         for epoch, counts in list(document["epochs"].items())[-2:]
     ]
     outcomes = Counter(row["outcome"] for row in document["receipts"])
@@ -173,7 +176,7 @@ def _receipts(receipts: list[dict[str, Any]], age: float, lines: int) -> Table:
     for row in shown:
         said = f"{row['outcome']}: {clean(row['reason'])}" if row["reason"] else row["outcome"]
         table.add_row(
-            ago(row["ago_s"] + age), str(row["lease"]), row["op"], str(row["batch"]), str(row["epoch"]),
+            ago(row["ago_s"] + age), str(row["lease"]), row["op"], str(row["batch"]), str(row["epoch"] + 1),
             f"{row['seconds']:.2f} s", Text(said, style=STYLES.get(row["outcome"], "")),
         )  # fmt: skip
     return table
@@ -195,11 +198,11 @@ def _parts(standing: dict[str, Any], old: float, lines: int) -> Table:
     """The epochs that make the score, the newest first."""
     table = columns("epoch>", "volume>", "merge>", "quality>", "agreement>", "audit>", "adds>", "counts for another>")
     if standing["volume"]:
-        table.add_row(str(standing["epoch"]), f"{standing['volume']:.2f}", "", "", "", "", "", "not closed yet")
+        table.add_row(str(standing["epoch"] + 1), f"{standing['volume']:.2f}", "", "", "", "", "", "not closed yet")
     parts = list(reversed(standing["parts"]))
     for part in parts[:lines]:
         table.add_row(
-            str(part["epoch"]), f"{part['volume']:.2f}", f"{part['merged']:.2f}", f"{part['quality']:.3f}",
+            str(part["epoch"] + 1), f"{part['volume']:.2f}", f"{part['merged']:.2f}", f"{part['quality']:.3f}",
             f"{part['agreement']:.3f}", f"{part['standing']:.0f}", f"{_adds(part):.2f}",
             _window(part["seconds_left"] - old),
         )  # fmt: skip
@@ -218,8 +221,8 @@ def _audits(audits: list[dict[str, Any]]) -> Text:
     """What was found when epochs of this miner were computed again, the newest first."""
     lines = [
         Text(
-            f"epoch {found['epoch']}: {found['verdict']}, {count(found['passes'], 'pass', 'passes')}"
-            + (f", {clean(found['reason'])}" if found["reason"] else ""),
+            f"epoch {found['epoch'] + 1}: {found['verdict']}, {count(found['passes'], 'pass', 'passes')}"
+            + (f", {told(found['reason'])}" if found["reason"] else ""),
             style="" if found["verdict"] == "sound" else "red",
         )
         for found in reversed(audits)
@@ -235,7 +238,7 @@ def _measured(found: dict[str, Any]) -> Text:
     else:
         word = "no significant harm"
     effect = f"effect on loss {found['effect']:+.3f} ± {found['error']:.3f} nats per token" if found["error"] else ""
-    parts = [f"epoch {found['epoch']}: {word}", effect, f"{count(found['samples'], 'microbatch', 'microbatches')}"]
+    parts = [f"epoch {found['epoch'] + 1}: {word}", effect, f"{count(found['samples'], 'microbatch', 'microbatches')}"]
     parts.append(f"mean loss {found['mean_loss']:.3f}")
     return Text(", ".join(part for part in parts if part), style="red" if found["quality"] < 1 else "")
 
@@ -243,7 +246,7 @@ def _measured(found: dict[str, Any]) -> Text:
 def _weights(standing: dict[str, Any]) -> str:
     if not standing["weights"]:
         return "the validator has set none yet"
-    return f"last set after epoch {standing['weights_epoch']}: {clean(standing['weights'])}"
+    return f"last set after epoch {standing['weights_epoch'] + 1}: {told(standing['weights'])}"
 
 
 def _time(time: dict[str, Any]) -> Text:

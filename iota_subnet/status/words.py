@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 
-from iota_subnet.statusfile import ago
+from iota_subnet.statusfile import ago, from_one
 
 #: Characters of one text that a stranger may have written.
 MAX_TEXT = 240
@@ -16,7 +16,13 @@ def clean(text: object) -> str:
     return "".join(char if char.isprintable() else " " for char in str(text)[:MAX_TEXT])
 
 
+def told(text: object) -> str:
+    """One printable line that somebody else wrote, with epochs as people count them."""
+    return from_one(clean(text))
+
+
 def short(hotkey: object) -> str:
+    """The first six and last four characters of a hotkey; short texts as they are."""
     text = clean(hotkey)
     return text if len(text) <= 14 else f"{text[:6]}..{text[-4:]}"
 
@@ -27,10 +33,12 @@ def left(seconds: float) -> str:
 
 
 def percent(share: float) -> str:
+    """0.25 as `25 %`."""
     return f"{100 * share:.0f} %"
 
 
 def count(number: int, one: str, many: str = "") -> str:
+    """`1 lease`, `2 leases`; `many` is the plural if it is not with an s."""
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 

@@ -271,12 +271,14 @@ def _describe(view: memoryview) -> str:
 
 
 def refuse_non_finite(values: Floats, what: str) -> None:
+    """Raises BadPayload when any of the float32 `values` is NaN or infinite, with how many are."""
     if not is_finite(values.reshape(-1)):
         count = int(values.size - np.isfinite(values).sum())
         raise BadPayload(f"{what}: {count} of {values.size} values are not finite")
 
 
 def refuse_non_finite_halves(halves: npt.NDArray[np.uint16], what: str) -> None:
+    """The same for bfloat16, given as its 16 bits."""
     flat = halves.reshape(-1)
     if any((flat[lo:hi] & np.uint16(0x7FFF)).max() >= _BF16_INF for lo, hi in blocks(flat.size)):
         count = int(((flat & np.uint16(0x7FFF)) >= _BF16_INF).sum())

@@ -125,13 +125,16 @@ class Series:
     values: list[tuple[float, int]] = field(default_factory=list)
 
     def add(self, value: float, place: int) -> None:
+        """One measured value; `place` is the pass that it was measured at."""
         self.values.append((value, place))
 
     def worst(self, what: str, limit: float) -> Check:
+        """The largest value against `limit`, with its place."""
         value, place = max(self.values, key=lambda pair: pair[0])
         return check(what, value, limit, place)
 
     def typical(self, what: str, limit: float) -> Check:
+        """The median against `limit`."""
         return check(what, median(value for value, _ in self.values), limit)
 
 

@@ -1,8 +1,9 @@
-"""`iota audit`: come to a verdict again, from the folder of an audit. Reads only."""
+"""`iota audit`: come to a verdict again, from the folder of an audit; a miner fetches it from the validator first."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 from pathlib import Path
 
 import msgspec
@@ -11,15 +12,17 @@ from iota_subnet.train import bundle
 from iota_subnet.train.books import BadOrder, name_of
 from iota_subnet.train.order import Check, Finding, Order
 from iota_subnet.train.transcript import BadTranscript, decode
+from iota_subnet.validator import caller
 from template.errors import BadSettings
 
 EXAMPLES = """examples:
+  iota audit fetch mine --netuid 1 --wallet.name me --wallet.hotkey m1    # what the newest verdict rests on
   iota audit replay audits/12-5Grwva               # the whole epoch
   iota audit replay audits/12-5Grwva --passes 8    # only its first passes
   iota audit replay audits/12-5Grwva --json | jq .reason
 
-DIR has order.json and blobs/, named by their blake3 digests. Nothing is changed. docs/audits.md says what is compared.
-exit code: 0 sound, 1 failed, 2 bytes are missing, or the folder or an option cannot be used
+DIR has order.json and blobs/, named by their blake3 digests. docs/audits.md says what is compared.
+exit code: 0 sound, or fetched; 1 failed; 2 bytes are missing, or the folder or an option cannot be used
 """
 
 #: Exit code by verdict.
@@ -27,6 +30,7 @@ CODES = {"sound": 0, "failed": 1, "withheld": 2}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The actions and flags of `iota audit`."""
     parser.epilog = EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -39,10 +43,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     replay.add_argument("--passes", type=int, default=0, metavar="N", help="only the first N passes (default: all)")
     replay.add_argument("--device", default="cpu", help="where to compute, such as cuda:0 (default: cpu)")
     replay.add_argument("--json", action="store_true", help="print the finding as one JSON object")
+    text = "get from the validator what its verdict on your hotkey rests on"
+    fetch: argparse.ArgumentParser = actions.add_parser(
+        "fetch", help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=EXAMPLES
+    )
+    fetch.formatter_class = argparse.RawDescriptionHelpFormatter
+    fetch.add_argument("folder", type=Path, metavar="DIR", help="where to write it")
+    fetch.add_argument(
+        "--epoch", type=int, default=0, metavar="E", help="of this epoch, the first being 1 (default: the newest)"
+    )
+    caller.add_arguments(fetch)
 
 
 def main(options: argparse.Namespace) -> int:
-    """Exit code by `CODES`. Raises BadSettings."""
+    """Exit code by `CODES`; 0 for what was fetched. Raises NeuronError."""
+    return asyncio.run(_fetch(options)) if options.action == "fetch" else _replay(options)
+
+
+async def _fetch(options: argparse.Namespace) -> int:
+    from iota_subnet.validator import audit_fetch
+    from iota_subnet.wire.blobs import THIN_BYTES_S, BlobFetcher
+
+    if options.netuid is None:
+        raise BadSettings("--netuid: which subnet?")
+    if options.epoch < 0:
+        raise BadSettings(f"--epoch {options.epoch}: the first is 1")
+    fetching = BlobFetcher(audit_fetch.MAX_BLOB_BYTES, min_bytes_s=THIN_BYTES_S, max_concurrent=audit_fetch.AT_ONCE)
+    async with caller.calling(options) as validator, fetching as fetcher:
+        try:
+            epoch, finding = await audit_fetch.fetch(validator.ask, options.epoch - 1, options.folder, fetcher)
+        except OSError as error:
+            raise BadSettings(f"{options.folder}: {error.strerror or error}") from None
+    print(f"epoch {epoch + 1}: {finding.verdict}: {finding.reason}")
+    print(f"come to it again with: iota audit replay {options.folder}")
+    return 0
+
+
+def _replay(options: argparse.Namespace) -> int:
     if options.passes < 0:
         raise BadSettings(f"--passes {options.passes}: give a number of passes, or 0 for all of them")
     _require(options.device)

@@ -3,7 +3,8 @@
 The core makes no cycles, so all that it lets go is gone at once; connections and exceptions make some, so the collector
 is not switched off. It counts what was made less what is gone, so a run in balance seldom reaches `YOUNG`; what it has
 looked at once it leaves alone until the next look at everything. That one walks the whole state, 0.3 s with 10,000
-miners: it is made when INSTALL begins, when no work is given out, or an hour after the last.
+miners and more with the chain's SDK: it is made when INSTALL begins, when no work is given out, if there was reason to
+look at new ones since the last, or an hour after it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Rounds:
 
     def look(self, phase: Phase, now: float) -> bool:
         """Collect if it is time to; whether it was. Called with every tick."""
-        begins = phase is Phase.INSTALL and self._phase is not Phase.INSTALL
+        begins = phase is Phase.INSTALL and self._phase is not Phase.INSTALL and gc.get_count()[1] > 0
         self._phase = phase
         if not begins and now < self._last + LONGEST_S:
             return False

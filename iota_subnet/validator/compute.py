@@ -54,6 +54,7 @@ class Compute:
         raise AssertionError("unreachable")
 
     def close(self) -> None:
+        """Take no more work; what runs is not waited for. Safe to call twice."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 

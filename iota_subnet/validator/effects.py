@@ -18,6 +18,7 @@ from iota_subnet.tasks import cancel
 from iota_subnet.validator.audit import Auditor
 from iota_subnet.validator.gateway import plain
 from iota_subnet.validator.inspector import Inspector
+from iota_subnet.validator.orders import Orders
 from iota_subnet.validator.outgoing import Outgoing
 from iota_subnet.wire.channel import ChannelServer
 from iota_subnet.wire.signing import Clock
@@ -38,9 +39,11 @@ PAUSE_S = 0.3
 class Tokens(Protocol):
     """Where microbatches come from."""
 
-    async def publish(self, batch: int) -> None: ...
+    async def publish(self, batch: int) -> None:
+        """Make the tokens of a microbatch fetchable. Raises what the source of text raises."""
 
-    def forget(self, batch: int) -> None: ...
+    def forget(self, batch: int) -> None:
+        """Let go of the tokens of a microbatch."""
 
 
 class Effects:
@@ -65,6 +68,7 @@ class Effects:
         self._outgoing = outgoing
         self._channel = channel
         self._dendrite = dendrite
+        self.orders = Orders(channel.send)
         self._tokens = tokens
         self._auditor = auditor
         self._inspector = inspector
@@ -198,14 +202,20 @@ class Effects:
             if miner is None:
                 return ""
             try:
-                ip, _, port = miner.axon.rpartition(":")
-                reply: Any = await self._dendrite.call(hotkey, ip, int(port), synapse, timeout_s=CALL_S)
+                reply = await self._answer(miner, synapse)
             except (PeerError, ValueError) as error:
                 reason = plain(str(error)) or type(error).__name__
                 await asyncio.sleep(self._pause_s * (attempt + 1))
                 continue
             return "" if reply.accepted else plain(reply.reason) or "not accepted"
         return reason
+
+    async def _answer(self, miner: Miner, synapse: Any) -> Any:
+        """`synapse` answered by a miner, over HTTP or, if it has no port, over its work channel."""
+        if not miner.axon:
+            return await self.orders.call(miner.hotkey, synapse, CALL_S)
+        ip, _, port = miner.axon.rpartition(":")
+        return await self._dendrite.call(miner.hotkey, ip, int(port), synapse, timeout_s=CALL_S)
 
     def _spawn(self, name: str, work: Callable[[], Coroutine[Any, Any, None]], tries: int) -> None:
         """Do `work` beside the rest; what still fails the last time is posted."""

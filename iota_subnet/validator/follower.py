@@ -28,7 +28,7 @@ from iota_subnet.validator.compute import Compute, Shard
 from iota_subnet.validator.inspector import Inspector
 from iota_subnet.validator.journal import LedgerError, Mark, decode, genesis
 from iota_subnet.validator.outgoing import Outgoing
-from iota_subnet.wire.blobs import BlobFetcher, DirStore
+from iota_subnet.wire.blobs import THIN_BYTES_S, BlobFetcher, DirStore
 from template.base.validator import BaseValidatorNeuron
 from template.chain import Chain, NeuronView
 from template.errors import BadSettings, NeuronError, PeerError
@@ -143,7 +143,7 @@ class IotaFollower(BaseValidatorNeuron):
         self.core = Orchestrator(spec)
         self.core.state.auditor, self.core.state.audit_secret = self.hotkey, self._opinions[0].secret
         limit = spec.swarm.max_blob_bytes
-        fetcher = BlobFetcher(limit, try_s=10.0, total_s=30.0)
+        fetcher = BlobFetcher(limit, try_s=10.0, total_s=30.0, min_bytes_s=THIN_BYTES_S)
         self._closing.push_async_callback(fetcher.close)
         store = DirStore(self._folder / "blobs", self.settings.blobs.max_bytes)
         outgoing = Outgoing(

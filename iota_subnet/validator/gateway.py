@@ -7,7 +7,7 @@ digests look like digests, texts have a length, and blobs lie where the miner sa
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
 from iota_subnet import SPEC_VERSION
@@ -33,6 +33,7 @@ from iota_subnet.train import transcript
 from iota_subnet.validator.standing import standing
 from iota_subnet.wire.blobs import is_digest
 from iota_subnet.wire.channel import ChannelError
+from iota_subnet.wire.places import keeper
 from iota_subnet.wire.signing import SIGNATURE_BYTES, Clock, Verifier
 
 STARTING = "the validator is starting, try again in a moment"
@@ -40,6 +41,12 @@ STARTING = "the validator is starting, try again in a moment"
 #: Characters of a hotkey, and of a text that a miner wrote.
 MAX_HOTKEY = 64
 MAX_REASON = 200
+
+#: Characters of a bucket's address: with the path of a blob it must still be a short URL.
+MAX_DATA_URL = 200
+
+#: Ends of names that mean nothing to others, or something else.
+_LOCAL = (".local", ".localhost", ".internal", ".lan", ".home.arpa")
 
 #: More losses than this in one receipt would be a microbatch of more samples than fit into a frame.
 MAX_LOSSES = 4096
@@ -50,6 +57,8 @@ class Gateway:
 
     `announced(hotkey)` is the address that the chain knows, None for a hotkey that is not registered. Nobody comes in
     before `opened` is set: a miner that came earlier would find a run that has not begun, or not begun again.
+    `relayed(hotkey)` is the data URL of a miner without an open port, "" where nothing is relayed; `obeyed` hears what
+    such a miner answers to its orders.
     """
 
     def __init__(
@@ -62,7 +71,11 @@ class Gateway:
         clock: Clock,
         state: Callable[[], RunState],
         verify: Verifier,
+        relayed: Callable[[str], str] = lambda hotkey: "",
+        obeyed: Callable[[str, m.Obeyed], object] = lambda hotkey, message: None,
     ) -> None:
+        self._relayed = relayed
+        self._obeyed = obeyed
         self.opened = False
         self._run = spec.digest()
         self._verify = verify
@@ -92,8 +105,8 @@ class Gateway:
                 at=self._clock(),
                 hotkey=hotkey,
                 boot=synapse.boot,
-                axon=f"{synapse.axon_ip}:{synapse.axon_port}",
-                data_url=synapse.data_url,
+                axon=f"{synapse.axon_ip}:{synapse.axon_port}" if synapse.axon_port else "",
+                data_url=synapse.data_url or self._relayed(hotkey),
             )
             refusals = [a.reason for a in self._post(event) if isinstance(a, Refuse) and a.hotkey == hotkey]
             reason = refusals[0] if refusals else ""
@@ -126,15 +139,23 @@ class Gateway:
                 f"spec version {synapse.spec_version} does not match this run's {SPEC_VERSION}; "
                 "install the same release as the validator"
             )
+        caller = synapse.dendrite
+        assert caller is not None and caller.hotkey is not None
+        if not synapse.axon_port:
+            if not self._relayed(caller.hotkey):
+                return "this validator relays nothing; open a port and announce it with --axon.external_ip"
+            known = {caller.ip, self._announced(caller.hotkey)}
+            return _why_no_bucket(synapse.data_url, caller.hotkey, known) if synapse.data_url else ""
+        if not synapse.data_url:
+            return "a miner names both its addresses, axon and data, or no axon (--blobs.relay, --blobs.bucket)"
         # Else a miner could make others call a third party.
         if _address_of(synapse.data_url) != synapse.axon_ip:
             return "data_url must be http://IP:PORT on the same IP address as the axon"
-        caller = synapse.dendrite
-        assert caller is not None and caller.hotkey is not None
         if synapse.axon_ip not in (caller.ip, self._announced(caller.hotkey)):
             return (
                 f"{synapse.axon_ip} is neither the address that you call from nor the one that the chain knew of you "
-                "when this validator last looked; announce it with --axon.external_ip, this is tried again"
+                "when this validator last looked; announce it with --axon.external_ip, this is tried again, or let the "
+                "validator relay (--blobs.relay)"
             )
         return ""
 
@@ -147,13 +168,18 @@ class Gateway:
         return None if self._miner_of(hotkey) is not None else "join first"
 
     def connected(self, hotkey: str) -> None:
+        """A miner's work channel is open."""
         self._post(MinerConnected(at=self._clock(), hotkey=hotkey))
 
     def disconnected(self, hotkey: str, reason: str) -> None:
+        """A miner's work channel is closed, and why."""
         self._post(MinerDisconnected(at=self._clock(), hotkey=hotkey, reason=plain(reason)))
 
     def message(self, hotkey: str, message: m.FromMiner) -> None:
         """One verified message. Raises ChannelError, which ends the connection, for one that makes no sense."""
+        if isinstance(message, m.Obeyed):
+            self._obeyed(hotkey, message)
+            return
         miner = self._miner_of(hotkey)
         if miner is not None:
             self._post(self._event(miner, message))
@@ -261,6 +287,29 @@ def _need(truth: bool, what: str) -> None:
 def plain(text: str) -> str:
     """What a stranger wrote, as one short line that can be kept and shown."""
     return "".join(char if char.isprintable() else " " for char in text[:MAX_REASON])
+
+
+def _why_no_bucket(url: str, hotkey: str, known: Collection[str | None]) -> str:
+    """Why others will not be sent to a place that a miner without a port names; "" for one that is good.
+
+    By https nobody is called who has no certificate for that name, which is never a machine of somebody's own network;
+    what is asked for there is a digest, in a folder of this miner's hotkey, and no ticket is shown.
+    """
+    if keeper(url) != hotkey or len(url) > MAX_DATA_URL:
+        return "data_url of a bucket ends with /HOTKEY/ and 32 hex digits, 200 characters in all"
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        # A last label without a letter is an address in disguise (127.1), or none at all.
+        name, _, top = host.rpartition(".")
+        public = bool(name) and top[:1].isalpha() and not host.endswith(_LOCAL)
+        named = parts.scheme == "https" and parts.netloc == host and public
+        return "" if named else "a bucket is read by https at a public name, on the usual port (--blobs.bucket_url)"
+    return (
+        "" if host in known else f"a bucket at an address must be at your own, and {host} is not (--blobs.bucket_url)"
+    )
 
 
 def _address_of(url: str) -> str | None:

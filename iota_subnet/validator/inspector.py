@@ -134,8 +134,11 @@ class Inspector:
             found = None, f"{type(error).__name__}: {error}"
         finally:
             del self._waiting[key]
-        # Last: what is said may ask for another audit of the same miner and epoch.
         finding, trouble = found
+        begun = {folder_of(self._folder, epoch, hotkey) for hotkey, epoch in self._waiting}
+        kept = finding is not None and finding.verdict != "sound"
+        await asyncio.to_thread(self._tidy, folder_of(self._folder, action.epoch, action.hotkey), kept, begun)
+        # Last: what is said may ask for another audit of the same miner and epoch.
         if finding is None:
             self._say(action, "void", trouble)
             return
@@ -145,7 +148,7 @@ class Inspector:
         self._say(action, finding.verdict, finding.reason, finding.passes, losses, finding.seconds, finding.batches)
 
     async def _audit(self, action: AuditMiner) -> Finding:
-        folder = self._folder / f"{action.epoch:06d}-{action.hotkey}"
+        folder = folder_of(self._folder, action.epoch, action.hotkey)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         store = DirStore(folder / BLOBS, 1 << 62)
         # At once: what is asked for when its turn has come may be gone by then.
@@ -165,7 +168,6 @@ class Inspector:
             "audit of {} in epoch {}: {}, {}; {:.1f} s",
             short(action.hotkey), action.epoch, finding.verdict, finding.reason, finding.seconds,
         )  # fmt: skip
-        await asyncio.to_thread(self._tidy, folder, finding.verdict)
         return finding
 
     async def _collect(self, action: AuditMiner, store: DirStore) -> list[str]:
@@ -216,12 +218,19 @@ class Inspector:
             )
         )
 
-    def _tidy(self, folder: Path, verdict: str) -> None:
-        if verdict == "sound":
+    def _tidy(self, folder: Path, kept: bool, begun: set[Path]) -> None:
+        """Drop evidence, but none of an audit that has begun: what is not there when its turn comes, the miner has
+        withheld."""
+        if not kept:
             shutil.rmtree(folder / BLOBS, ignore_errors=True)
-        kept = sorted(path.parent for path in self._folder.glob(f"*/{BLOBS}"))
-        for old in kept[:-KEEP_FAILED]:
+        there = sorted({path.parent for path in self._folder.glob(f"*/{BLOBS}")} - begun)
+        for old in there[:-KEEP_FAILED]:
             shutil.rmtree(old / BLOBS, ignore_errors=True)
+
+
+def folder_of(audits: Path, epoch: int, hotkey: str) -> Path:
+    """Where the audit of a hotkey's epoch lies."""
+    return audits / f"{epoch:06d}-{hotkey}"
 
 
 def order_of(spec: str, action: AuditMiner) -> Order:

@@ -101,6 +101,7 @@ class Journal:
         db.text_factory = lambda raw: raw.decode("utf-8", "replace")
 
     def setting(self, key: str) -> str:
+        """A value of the table `run`. Raises LedgerError when there is none."""
         for (value,) in self._select("SELECT value FROM run WHERE key = ?", key):
             return str(value)
         raise LedgerError(f"{self.path} does not say its {key}; {COPY}")
@@ -142,6 +143,7 @@ class Journal:
         return [seq for (seq,) in self._select("SELECT seq FROM snapshots ORDER BY seq")]
 
     def snapshot(self, seq: int) -> Snapshot:
+        """The snapshot after event `seq`, not decoded. Raises LedgerError when there is none."""
         blobs = "CAST(digest AS BLOB), CAST(state AS BLOB), CAST(body AS BLOB)"
         for row in self._select(f"SELECT seq, {blobs} FROM snapshots WHERE seq = ?", seq):
             return Snapshot._make(row)
@@ -168,12 +170,14 @@ class Journal:
         return state
 
     def spec(self) -> RunSpec:
+        """The specification of the run."""
         try:
             return RunSpec.from_json(self.setting("spec"))
         except SpecError as error:
             raise LedgerError(f"{self.path}: {error}") from None
 
     def close(self) -> None:
+        """Close the file; readers take no lock, so nothing else is let go of."""
         self._db.close()
 
     def _select(self, statement: str, *values: object) -> Iterator[Any]:

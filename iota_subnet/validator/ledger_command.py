@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from iota_subnet.core.events import ALL, Event, Manifest, RunStarted
+from iota_subnet.core.events import ALL, BatchPublished, Event, Manifest, RunStarted
 from iota_subnet.core.orchestrator import Orchestrator
 from iota_subnet.spec import BlobRef
 from iota_subnet.validator import snapshots
@@ -27,13 +27,16 @@ EXAMPLES = """examples:
   iota ledger replay runs/main --to 5000 --json     # the state after event 5000
   iota ledger show runs/main --kind EffectFailed --limit 20
   iota ledger show runs/main --hotkey 5Grwva --from 90000 --json | jq .
+  iota ledger data runs/main                        # cut every microbatch from its text again, compare digests
+  iota ledger data runs/main --batch 17             # which texts its samples were cut from
 
 PATH is a ledger.sqlite, or the folder of a run. Nothing is changed, and the validator may be running.
-exit code: 0 done, 1 the ledger is broken, 2 it cannot be read or an option is wrong
+exit code: 0 done, 1 the ledger is broken or the text is another, 2 it cannot be read or an option is wrong
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The actions and flags of `iota ledger`."""
     parser.epilog = EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -57,6 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--to", type=int, metavar="SEQ", help="stop after this event")
     show.add_argument("--limit", type=int, default=0, metavar="N", help="print so many at most (0: all)")
     show.add_argument("--json", action="store_true", help="print JSON lines, with all fields")
+    data = action("data", "cut microbatches from their text again, and compare them with the digests in the ledger")
+    data.add_argument("--batch", type=int, metavar="N", help="only this microbatch, with the texts of its samples")
+    data.add_argument("--data", metavar="SOURCE", help="where the same text lies here, such as text:GLOB")
+    data.add_argument("--json", action="store_true", help="print JSON lines, one a microbatch")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -64,7 +71,9 @@ def main(options: argparse.Namespace) -> int:
     try:
         with reading(options.path) as journal:
             try:
-                return {"verify": _verify, "replay": _replay, "show": _show}[options.action](journal, options)
+                return {"verify": _verify, "replay": _replay, "show": _show, "data": _data}[options.action](
+                    journal, options
+                )
             except LedgerError as error:
                 print(f"BROKEN: {error}")
                 return 1
@@ -160,6 +169,35 @@ def _show(journal: Journal, options: argparse.Namespace) -> int:
         if printed == options.limit:
             break
     return 0
+
+
+def _data(journal: Journal, options: argparse.Namespace) -> int:
+    from iota_subnet.train.data import DataError
+    from iota_subnet.validator import provenance
+
+    wanted = provenance.published(decode(row) for row in journal.rows() if row.kind == BatchPublished.__name__)
+    if options.batch is not None:
+        wanted = [pair for pair in wanted if pair[0] == options.batch]
+        if not wanted:
+            raise BadSettings(f"--batch {options.batch}: the ledger has no such microbatch")
+    wrong = 0
+    try:
+        for sample in provenance.make_again(provenance.feed_of(journal.spec(), options.data), wanted):
+            wrong += not sample.same
+            if options.json:
+                print(json.dumps({**sample._asdict(), "same": sample.same}))
+                continue
+            if not sample.same:
+                made = f"the text here gives {sample.made[:16]}..."
+                print(f"WRONG: microbatch {sample.batch}: the ledger has {sample.published[:16]}..., {made}")
+            for number, cuts in enumerate(sample.cuts if options.batch is not None else []):
+                where = " + ".join(f"{cut.document[:16]}[{cut.lo}:{cut.hi}]" for cut in cuts)
+                print(f"microbatch {sample.batch} sample {number}: {where}")
+    except DataError as error:
+        raise BadSettings(f"{error}; give the text that the run had: --data SOURCE") from None
+    if not options.json and not wrong:
+        print(f"ok: {len(wanted)} microbatches were cut from this text")
+    return 1 if wrong else 0
 
 
 def _of(event: Event, hotkey: str) -> bool:

@@ -14,11 +14,14 @@ from typing import Any
 from aiohttp import web
 from loguru import logger
 
+from iota_subnet import SPEC_VERSION
 from iota_subnet.core.events import Event, Manifest, MetagraphChanged, RunStarted, ShardRef, Tick, ValidatorRestarted
 from iota_subnet.core.events import WeightsSet as WeightsSetEvent
 from iota_subnet.core.orchestrator import Orchestrator
 from iota_subnet.core.state import Miner, RunState
-from iota_subnet.messages import ToMiner, ToOrchestrator
+from iota_subnet.dashboard.server import Dashboard
+from iota_subnet.messages import ToMiner, ToOrchestrator, Wanted
+from iota_subnet.metrics.server import LocalServer
 from iota_subnet.protocol import History
 from iota_subnet.settings import ValidatorSettings, advertised
 from iota_subnet.spec import SpecError
@@ -29,6 +32,7 @@ from iota_subnet.validator.audit import Auditor
 from iota_subnet.validator.checkpoints import BLOBS, Checkpoints
 from iota_subnet.validator.collector import Rounds, calm
 from iota_subnet.validator.compute import Compute
+from iota_subnet.validator.dossiers import Dossiers, Shelf
 from iota_subnet.validator.effects import Effects
 from iota_subnet.validator.feed import Publisher
 from iota_subnet.validator.gateway import Gateway
@@ -37,9 +41,11 @@ from iota_subnet.validator.journal import FILE
 from iota_subnet.validator.ledger import Ledger, LedgerError, replay
 from iota_subnet.validator.outgoing import Outgoing
 from iota_subnet.validator.service import Service
+from iota_subnet.validator.standing import standing
 from iota_subnet.validator.status import pointer, snapshot
-from iota_subnet.wire.blobs import BlobFetcher, BlobServer, CannotListen, DirStore, StoreFull
+from iota_subnet.wire.blobs import THIN_BYTES_S, BlobFetcher, BlobServer, CannotListen, DirStore, StoreFull
 from iota_subnet.wire.channel import PATH, ChannelServer
+from iota_subnet.wire.relay import PREFIX, Relay
 from template.base.validator import BaseValidatorNeuron
 from template.chain import Chain, MetagraphView, WeightsResult
 from template.errors import BadSettings, NeuronError
@@ -47,9 +53,6 @@ from template.synapse import SignedAxon, SignedDendrite
 from template.wallet import sign, verify
 
 TICK_S = 0.25
-
-#: Bytes a second at which a blob is still worth waiting for.
-THIN_BYTES_S = 64e3
 
 #: Seconds without a tick after which this process, or its clock, must have stood still.
 STALL_S = 3.0
@@ -113,6 +116,7 @@ class IotaValidator(BaseValidatorNeuron):
             self._post(ValidatorRestarted(at=self.clock()))
         if self.view is not None:
             await self.on_metagraph(self.view)
+        self.dashboard.hub.start()
         # Only now: a miner that joined before the run began would find nothing to install, and the seconds in which
         # the chain heard of a new port would be taken from the time that miners have to come back.
         self.gateway.opened = True
@@ -158,6 +162,8 @@ class IotaValidator(BaseValidatorNeuron):
             clock,
             lambda: self.service.state,
             verify,
+            self._relayed,
+            lambda hotkey, message: self.effects.orders.answered(hotkey, message),
         )
         self.channel = ChannelServer(
             hotkey=self.hotkey,
@@ -168,16 +174,33 @@ class IotaValidator(BaseValidatorNeuron):
             outbound=ToMiner,
             on_message=self.gateway.message,
             on_connect=self.gateway.connected,
-            on_disconnect=self.gateway.disconnected,
+            on_disconnect=self._disconnected,
             spec_digest=spec.digest(),
             max_frame_bytes=swarm.max_frame_bytes,
             max_greetings_per_address=64,
             heartbeat_s=5.0,
         )
-        routes = [*self.channel.routes(), web.get("/v1/status", self._status)]
+        self.dashboard = Dashboard(
+            lambda: self.service.state, lambda: self.view, clock,
+            lambda hotkey: standing(self.service.state, hotkey, clock()),
+            self.hotkey, self.settings.netuid, self.settings.neuron.burn,
+        )  # fmt: skip
+        self.relay = Relay(
+            lambda hotkey, digest, token: self.channel.send(hotkey, Wanted(digest, token)),
+            lambda digest, ticket: self.server.admit(digest, ticket),
+            self.settings.blobs.relay_bytes, swarm.max_blob_bytes,
+        )  # fmt: skip
+        routes = [
+            *self.channel.routes(),
+            *self.relay.routes(),
+            *self.dashboard.routes(),
+            web.get("/v1/status", self._status),
+        ]
+        shelf = Shelf()
         self.server = BlobServer(
-            self.store, axon.ip, self.settings.blobs.port, self.hotkey, verify, clock, extra_routes=routes
-        )
+            self.store, axon.ip, self.settings.blobs.port, self.hotkey, verify, clock, extra_routes=routes,
+            archive=shelf,
+        )  # fmt: skip
         outgoing = Outgoing(spec.digest(), signer, clock, self.store, lambda: self.server, self._all_miners)
         try:
             self.publisher = Publisher(feed, self.store, run_dir / "feed.json", post, clock)
@@ -190,6 +213,9 @@ class IotaValidator(BaseValidatorNeuron):
         self.inspector = Inspector(
             spec, self.hotkey, run_dir / "audits", self.replays, self.fetcher, outgoing, self.auditor.state, post, clock
         )
+        self.dossiers = Dossiers(
+            run_dir / "audits", shelf, outgoing, lambda digest: self.server.url_of(digest), lambda: self.service.state
+        )
         self.effects = Effects(
             spec.digest(), outgoing, self.channel, self.dendrite, self.publisher, self.auditor, self.inspector,
             self._miner, self._take_scores, post, clock,
@@ -198,26 +224,32 @@ class IotaValidator(BaseValidatorNeuron):
     async def _serve(self) -> None:
         """Listen, and put the address on chain. Nobody is let in yet."""
         axon = self.settings.axon
-        for close in (self.fetcher.close, self.dendrite.close, self.server.stop, self.channel.close):
+        self.local = LocalServer(self.settings.local, self._metrics)
+        for close in (
+            self.fetcher.close, self.dendrite.close, self.local.close, self.server.stop, self.channel.close,
+            self.dashboard.hub.close,
+        ):  # fmt: skip
             self._closing.push_async_callback(close)
         try:
             await self.server.start()
         except CannotListen as error:
             raise BadSettings(f"--blobs.port (BLOBS_PORT): {error.strerror}") from None
+        await self.local.start()
         self.server.advertise = advertised(axon, self.server.url)
         self.server.auditors = self._is_validator
         self.axon = SignedAxon(
             self.wallet, axon.ip, axon.port, axon.external_ip, axon.external_port, who=self.gateway.who,
             max_body_bytes=axon.max_body_bytes,
         )  # fmt: skip
-        self.axon.attach(self.gateway.join).attach(self.gateway.leave).attach(self.gateway.standing).attach(
-            self._history
-        )
+        for handler in (self.gateway.join, self.gateway.leave, self.gateway.standing, self.dossiers.answer):
+            self.axon.attach(handler)
+        self.axon.attach(self._history)
         self._closing.push_async_callback(self.effects.close)
         self._closing.push_async_callback(self.axon.stop)
         await self.axon.start()
         await self.announce_axon(self.axon.port)
         logger.info("orchestrating run {} on axon port {}, data at {}", self.spec.name, self.axon.port, self.server.url)
+        logger.info("the dashboard: {}/   metrics: {}metrics", self.server.url, self.local.url)
 
     async def _begin(self) -> None:
         """Draw the first weights, publish them, and open the ledger."""
@@ -295,6 +327,7 @@ class IotaValidator(BaseValidatorNeuron):
 
     @property
     def service(self) -> Service:
+        """The shell of the core. AssertionError before `on_start`."""
         assert self._service is not None
         return self._service
 
@@ -323,6 +356,14 @@ class IotaValidator(BaseValidatorNeuron):
     def _announced(self, hotkey: str) -> str | None:
         neuron = self.view.by_hotkey(hotkey) if self.view is not None else None
         return None if neuron is None else neuron.ip
+
+    def _relayed(self, hotkey: str) -> str:
+        return f"{self.server.url}{PREFIX}/{hotkey}" if self.relay.max_bytes else ""
+
+    def _disconnected(self, hotkey: str, reason: str) -> None:
+        self.relay.lost(hotkey)
+        self.effects.orders.lost(hotkey)
+        self.gateway.disconnected(hotkey, reason)
 
     def _channel_url(self) -> str:
         return f"{self.server.url}{PATH}"
@@ -366,8 +407,21 @@ class IotaValidator(BaseValidatorNeuron):
     def _is_validator(self, hotkey: str) -> bool:
         return self.view is not None and self.view.votes(hotkey)
 
+    def _metrics(self) -> Iterable[Any]:
+        from iota_subnet.metrics.run import run_metrics, served_metrics
+
+        yield from run_metrics(self.service.state, self.view, self.clock())
+        yield from served_metrics(
+            self.server.bytes_out.by_label() | self.relay.bytes_out.by_label(),
+            self.fetcher.bytes_in.by_label() | self.relay.bytes_in.by_label(),
+            len(self.ledger),
+            self.dashboard.hub,
+        )
+
     async def _status(self, request: web.Request) -> web.Response:
+        """The run as JSON, for everybody."""
         document = snapshot(self.service.state, self.clock())
         document["validator"] = self.hotkey
+        document["spec_version"], document["time"] = SPEC_VERSION, round(self.clock(), 3)
         document["wire"] = {"out": self.server.bytes_out.total, "in": self.fetcher.bytes_in.total}
         return web.json_response(document)

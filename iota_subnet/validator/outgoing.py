@@ -20,6 +20,7 @@ from iota_subnet.messages import (
 )
 from iota_subnet.spec import BlobRef
 from iota_subnet.wire.blobs import BlobServer, BlobStore
+from iota_subnet.wire.places import BLOBS, RELAYED, keeper
 from iota_subnet.wire.signing import Clock, Signer
 from iota_subnet.wire.tickets import Ticket, encode
 
@@ -55,9 +56,10 @@ class Outgoing:
     def blob(self, ref: BlobRef, reader: str, holders: Sequence[str] = ()) -> Blob:
         """`ref` for `reader`. A copy that the validator holds is named last: peers first, so that bytes flow between
         miners and the validator is the one who still has them when a miner is gone. `holders` are the data
-        URLs of others who have them."""
-        urls = [f"{holder}/v1/blobs/{ref.digest}" for holder in holders]
+        URLs of others who have them. What a miner has, but not in its bucket (any more), the validator relays."""
+        urls = [f"{holder}{BLOBS}/{ref.digest}" for holder in holders if not keeper(holder)]
         urls += [url for url in ref.urls if url and url not in urls]
+        urls += self._relays({keeper(place): None for place in (*holders, *ref.urls)}, ref.digest)
         if self._store.has(ref.digest):
             own = self._server().url_of(ref.digest)
             urls = [*[url for url in urls if url != own][: MAX_URLS - 1], own]
@@ -65,6 +67,11 @@ class Outgoing:
             urls = [*urls[: MAX_URLS - 1], f"{self._elsewhere()}/v1/blobs/{ref.digest}"]
         ticket = encode(Ticket(ref.digest, reader, self._clock() + TICKET_S), self._sign)
         return Blob(ref.digest, ref.nbytes, tuple(urls[:MAX_URLS]), ticket)
+
+    def _relays(self, hotkeys: Iterable[str], digest: str) -> list[str]:
+        named = [hotkey for hotkey in hotkeys if hotkey]
+        root = (self._elsewhere() or self._server().url) if named else ""
+        return [f"{root}{RELAYED}{hotkey}{BLOBS}/{digest}" for hotkey in named]
 
     def shards(self, manifest: Manifest, reader: str) -> tuple[ManifestShard, ...]:
         """A global state for `reader`. Whoever has installed it serves it too; readers are spread over them."""
@@ -85,6 +92,7 @@ class Outgoing:
         return tuple(shards)
 
     def manifest(self, manifest: Manifest, reader: str) -> StageManifest:
+        """A manifest as one miner gets it: signed, with addresses and tickets for this reader."""
         signature = self._sign(manifest_line(self._run, manifest.name)).hex()
         shards = self.shards(manifest, reader)
         return StageManifest(manifest.stage, manifest.epoch, manifest.revision, shards, signature, manifest.base)
@@ -101,6 +109,7 @@ class Outgoing:
         ]
 
     def duty(self, duty: Duty, reader: str) -> PlannedDuty:
+        """A merge duty as one miner gets it, with addresses and tickets for this reader."""
         contributions = tuple(
             PlannedContribution(c.hotkey, c.weight, self.blob(c.blob, reader)) for c in duty.contributions
         )

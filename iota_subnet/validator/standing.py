@@ -92,6 +92,7 @@ def standing(state: RunState, hotkey: str, now: float) -> StandingReport:
 
 
 def count(number: int, what: str) -> str:
+    """`1 shard`, `2 shards`."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 

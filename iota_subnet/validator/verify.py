@@ -38,6 +38,7 @@ class Verdict:
 
     @property
     def events(self) -> int:
+        """How many events the kept part holds."""
         return self.head.seq - self.base.seq
 
 

@@ -123,7 +123,7 @@ class ChannelServer:
             await asyncio.wait(set(self._handlers), timeout=2 * CLOSE_S)
 
     async def handler(self, request: web.Request) -> web.StreamResponse:
-        """aiohttp handler of GET /v1/channel."""
+        """The work channel: a websocket for a miner that is let in and proves its hotkey; 503 without a place."""
         address = request.remote or ""
         # Who was admitted is bounded by `who`; strangers are bounded here, so that they cannot take all places.
         crowded = self._greetings.total() >= self._max_greetings

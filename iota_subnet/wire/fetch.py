@@ -22,6 +22,7 @@ from iota_subnet.spec import BlobRef
 from iota_subnet.wire.backoff import Backoff, Jitter
 from iota_subnet.wire.digests import is_digest
 from iota_subnet.wire.limits import within
+from iota_subnet.wire.places import asks_ticket
 from iota_subnet.wire.plain import Cut, NotPlain, Plain, Silent, is_plain
 from iota_subnet.wire.resolve import PublicResolver, is_private_literal
 from iota_subnet.wire.source import Fault, Intake, Kind, Source, judge
@@ -37,6 +38,9 @@ _FINAL: frozenset[Kind] = frozenset({"corrupt", "too_big", "refused", "missing"}
 
 MAX_URLS = 4
 MAX_URL_CHARS = 4096
+
+#: Bytes a second at which a blob is still worth waiting for.
+THIN_BYTES_S = 64e3
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +129,8 @@ class BlobFetcher:
     async def fetch(self, ref: BlobRef, ticket: str, label: str = "blob") -> bytes:
         """The bytes of `ref`, from the local store or from its URLs; FetchFailed when nobody gave them.
 
-        `ticket` is shown only to URLs of a blob server (`.../v1/blobs/<digest>`), never to an object store, whose
-        signed URLs would break and which has no business with it. `label` is the kind under which bytes are counted.
+        `ticket` is shown only to blob servers and relays (`places.asks_ticket`), never to an object store, which would
+        refuse the request for it. `label` is the kind under which bytes are counted.
         """
         self._check(ref)
         found = await self._local(ref.digest)
@@ -223,7 +227,7 @@ class BlobFetcher:
     async def _request(self, ref: BlobRef, source: Source, ticket: str, label: str) -> bytes:
         parts = self._check_url(source.url)
         headers = {"Accept-Encoding": "identity"}
-        if ticket and parts.path.endswith(f"/v1/blobs/{ref.digest}"):
+        if ticket and asks_ticket(parts.path, ref.digest):
             headers["Authorization"] = f"Ticket {ticket}"
         if source.got:
             headers["Range"] = f"bytes={source.got}-"

@@ -76,9 +76,11 @@ class Transcript:
         return bytes(blake3(message("iota.channel.session.1", *self._fields())).digest())
 
     def of_client(self) -> bytes:
+        """What the client signs."""
         return message("iota.channel.client.1", *self._fields())
 
     def of_server(self, ok: bool, reason: str) -> bytes:
+        """What the server signs with its answer, yes or no and why."""
         return message("iota.channel.server.1", *self._fields(), b"\x01" if ok else b"\x00", reason.encode())
 
 

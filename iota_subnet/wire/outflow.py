@@ -38,6 +38,7 @@ class Outflow:
             await self._send(chunk)
 
     def close(self) -> None:
+        """Close its own handle of the socket; the connection stays the transport's."""
         if self._socket is not None:
             self._socket.close()
 

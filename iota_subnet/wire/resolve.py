@@ -32,6 +32,7 @@ class PublicResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
+        """Addresses of `host` on the public internet. Raises OSError when there is none."""
         found = await self._inner.resolve(host, port, family)
         public = [result for result in found if not is_private_literal(result["host"])]
         if not public:
@@ -39,4 +40,5 @@ class PublicResolver(AbstractResolver):
         return public
 
     async def close(self) -> None:
+        """Close the resolver inside."""
         await self._inner.close()

@@ -27,7 +27,7 @@ from iota_subnet.wire.digests import is_digest
 from iota_subnet.wire.outflow import Outflow, read
 from iota_subnet.wire.signing import Clock, Verifier
 from iota_subnet.wire.stats import ByteCounter
-from iota_subnet.wire.store import BlobStore
+from iota_subnet.wire.store import BlobShelf, BlobStore
 from iota_subnet.wire.tickets import MAX_TOGETHER, BadTicket, check, names
 
 #: 18 digits: no size in the world needs more, and int() of a long text is slow.
@@ -80,6 +80,15 @@ def parse_range(header: str, nbytes: int) -> tuple[int, int]:
     if start >= stop:
         raise BadRange(f"the range lies outside the {nbytes} bytes of the blob")
     return start, stop
+
+
+def ticket_text(request: web.Request) -> str:
+    """The ticket, or the tickets, that a request shows; Refused without."""
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    found = text.strip() if scheme.lower() == "ticket" else request.query.get("ticket")
+    if found is None:
+        raise Refused(401, "ticket_needed", WWW_Authenticate="Ticket")
+    return found
 
 
 def refusal(status: int, reason: str, **headers: str) -> web.Response:
@@ -137,7 +146,7 @@ class BlobServer:
         advertise: str | None = None,
         label_of: Callable[[str], str] = lambda digest: "blob",
         extra_routes: Iterable[web.AbstractRouteDef] = (),
-        archive: BlobStore | None = None,
+        archive: BlobShelf | None = None,
     ) -> None:
         self.issuer = issuer
         self.auditors: Callable[[str], bool] = lambda hotkey: False
@@ -243,14 +252,16 @@ class BlobServer:
         return CannotListen(error.errno or 0, f"cannot listen on {where}: {error.strerror or error}; check the host")
 
     async def _health(self, request: web.Request) -> web.Response:
+        """Whether it serves, how many blobs and bytes it holds, and how many transfers are under way; JSON."""
         held = len(self._store.digests())
         return web.json_response({"ok": True, "blobs": held, "bytes": self._store.used, "active": self._active})
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
+        """One blob, or a range of it, to who shows a ticket for it."""
         digest = request.match_info["digest"]
         if not is_digest(digest):
             raise Refused(404, "not_a_digest")
-        store, nbytes = self._allowed(digest, self._ticket_text(request))
+        store, nbytes = self._allowed(digest, ticket_text(request))
         asked = request.headers.get("Range")
         try:
             span = (0, nbytes) if asked is None else parse_range(asked, nbytes)
@@ -264,10 +275,11 @@ class BlobServer:
         return await self._send(request, response, [(digest, store, *span)])
 
     async def _get_several(self, request: web.Request) -> web.StreamResponse:
-        texts = [text.strip() for text in self._ticket_text(request).split(",")]
+        """Several blobs in one body, to who shows a ticket for each."""
+        texts = [text.strip() for text in ticket_text(request).split(",")]
         if len(texts) > MAX_TOGETHER:
             raise Refused(403, "too_many")
-        parts: list[tuple[str, BlobStore, int, int]] = []
+        parts: list[tuple[str, BlobShelf, int, int]] = []
         for text in texts:
             try:
                 digest = names(text)
@@ -277,13 +289,17 @@ class BlobServer:
             parts.append((digest, store, 0, nbytes))
         return await self._send(request, web.StreamResponse(), parts)
 
-    def _allowed(self, digest: str, text: str) -> tuple[BlobStore, int]:
-        """Where a blob lies, and its bytes, for who has a ticket."""
+    def admit(self, digest: str, text: str) -> None:
+        """Nothing, for who has a ticket for the blob; else Refused."""
         try:
             check(text, self.issuer, self._verify, self._clock(), digest, self.auditors)
         except BadTicket as error:
             raise Refused(403, error.reason) from None
-        store = self._store
+
+    def _allowed(self, digest: str, text: str) -> tuple[BlobShelf, int]:
+        """Where a blob lies, and its bytes, for who has a ticket."""
+        self.admit(digest, text)
+        store: BlobShelf = self._store
         if self._archive is not None and not store.has(digest):
             store = self._archive
         nbytes = store.size(digest)
@@ -291,16 +307,8 @@ class BlobServer:
             raise Refused(404, "missing")
         return store, nbytes
 
-    @staticmethod
-    def _ticket_text(request: web.Request) -> str:
-        scheme, _, text = request.headers.get("Authorization", "").partition(" ")
-        found = text.strip() if scheme.lower() == "ticket" else request.query.get("ticket")
-        if found is None:
-            raise Refused(401, "ticket_needed", WWW_Authenticate="Ticket")
-        return found
-
     async def _send(
-        self, request: web.Request, response: web.StreamResponse, parts: list[tuple[str, BlobStore, int, int]]
+        self, request: web.Request, response: web.StreamResponse, parts: list[tuple[str, BlobShelf, int, int]]
     ) -> web.StreamResponse:
         """Bytes [start, stop) of one blob after another."""
         if self._active >= self._max_concurrent:
@@ -327,7 +335,10 @@ class BlobServer:
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.content_type = "application/octet-stream"
         response.content_length = sum(stop - start for _, _, start, stop in parts)
-        await response.prepare(request)
+        try:
+            await response.prepare(request)
+        except ConnectionError:
+            return self._cut(request, response)
         out = Outflow(request, response, self._stall_s)
         try:
             for label, source, start, stop in parts:

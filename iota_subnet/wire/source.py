@@ -40,6 +40,7 @@ class Source:
         self.restart()
 
     def restart(self) -> None:
+        """Begin from the first byte again."""
         self.got = 0
         self._hasher = blake3()
 
@@ -86,17 +87,21 @@ class Intake:
         self._source, self._ref, self._count = source, ref, count
 
     def room(self, head: Head) -> memoryview:
+        """Where the first bytes of the body may go. Raises Fault when the answer's head is not that of the blob."""
         judge(head.status, head.headers, head.content_length, self._source, self._ref)
         return self._source.room()
 
     def took(self, nbytes: int) -> None:
+        """So many bytes were put where `room` said."""
         self._source.took(nbytes)
         self._count(nbytes)
 
     def more(self) -> memoryview:
+        """No room: the blob's body is all that is wanted."""
         return memoryview(b"")
 
     def spilt(self, nbytes: int) -> None:
+        """More came than there was room for. Raises Fault."""
         raise self._source.spilt()
 
 

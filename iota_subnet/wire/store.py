@@ -31,19 +31,13 @@ class NotStored(KeyError):
         self.digest = digest
 
 
-class BlobStore(Protocol):
-    """Content-addressed bytes with a limit. Methods may be called from any thread.
+class BlobShelf(Protocol):
+    """Content-addressed bytes to read. Methods may be called from any thread.
 
     `on_disk` says that reading blocks: an event loop then reads through a thread.
     """
 
     on_disk: bool
-
-    def put(self, data: bytes, *, pin: bool = False, digest: str = "") -> BlobRef:
-        """Keep `data`; its reference, without URLs. Putting it again makes it the newest. Raises StoreFull.
-
-        `digest` is for who has computed it of these very bytes, as a fetcher has; else it is computed here.
-        """
 
     def get(self, digest: str) -> bytes | None:
         """The blob, or None when it is not held."""
@@ -56,6 +50,16 @@ class BlobStore(Protocol):
 
     def size(self, digest: str) -> int | None:
         """Bytes of the blob, or None when it is not held."""
+
+
+class BlobStore(BlobShelf, Protocol):
+    """A shelf with a limit, to put things on."""
+
+    def put(self, data: bytes, *, pin: bool = False, digest: str = "") -> BlobRef:
+        """Keep `data`; its reference, without URLs. Putting it again makes it the newest. Raises StoreFull.
+
+        `digest` is for who has computed it of these very bytes, as a fetcher has; else it is computed here.
+        """
 
     def forget(self, digests: Iterable[str]) -> int:
         """Drop these, pinned or not; how many were held."""
@@ -203,6 +207,7 @@ class MemoryStore(_Shelf):
         self._blobs: dict[str, bytes] = {}
 
     def open(self, digest: str) -> BinaryIO | None:
+        """The blob as a file that can be read; None when it is not held."""
         data = self.get(digest)
         return None if data is None else io.BytesIO(data)
 
@@ -234,6 +239,7 @@ class DirStore(_Shelf):
         self._load()
 
     def open(self, digest: str) -> BinaryIO | None:
+        """The blob's file, for reading; None when it is not held or was deleted by somebody."""
         with self._lock:
             if digest not in self._sizes:
                 return None

@@ -15,15 +15,13 @@ from urllib.parse import SplitResult
 from iota_subnet.spec import BlobRef
 from iota_subnet.tasks import cancel
 from iota_subnet.wire.limits import within
+from iota_subnet.wire.places import BLOBS
 from iota_subnet.wire.plain import Head, NotPlain, Plain, Silent
 from iota_subnet.wire.source import Fault, Source
 from iota_subnet.wire.tickets import MAX_TICKET_CHARS, MAX_TOGETHER
 
 #: Bytes of one answer, unless a single blob may have fewer.
 MAX_BYTES = 64 << 20
-
-#: What ends all under an origin's URL that can be asked for together.
-PATH = "/v1/blobs"
 
 
 @dataclass(slots=True)
@@ -86,7 +84,8 @@ class Together:
 
     def fits(self, parts: SplitResult, ref: BlobRef, ticket: str) -> bool:
         """Whether a blob may come with others."""
-        whole = parts.path.endswith(f"{PATH}/{ref.digest}") and not parts.query and 0 < len(ticket) <= MAX_TICKET_CHARS
+        # What a relay gives comes from the miner at its own pace, one by one; a bucket knows no such request.
+        whole = parts.path == f"{BLOBS}/{ref.digest}" and not parts.query and 0 < len(ticket) <= MAX_TICKET_CHARS
         return whole and "," not in ticket and 0 < 2 * ref.nbytes <= self._most
 
     async def ask(self, parts: SplitResult, ref: BlobRef, ticket: str, count: Callable[[int], object]) -> bytes | None:

@@ -133,7 +133,7 @@ class BaseNeuron(abc.ABC):
         return self._stop.is_set()
 
     async def run(self) -> None:
-        """Check, sync, then step until `stop`, SIGINT or SIGTERM.
+        """Check, sync, then step until `stop`, SIGINT, SIGTERM or SIGHUP.
 
         Raises what check_registered and on_start raise; NotRegistered or NoSuchSubnet when the subnet drops us; and
         after `failures_max` failed steps in a row the NeuronError, or a RuntimeError that names the last failure.
@@ -211,7 +211,9 @@ class BaseNeuron(abc.ABC):
             logger.info("stopping after this step; once more to stop at once")
             self.stop()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup: the terminal may go
             try:
                 if remove:
                     loop.remove_signal_handler(number)

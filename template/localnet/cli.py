@@ -24,6 +24,8 @@ from template.localnet.store import StateFileError, Store, export_chain, import_
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
+PROG = "python -m template.localnet"
+
 # settings of the chain that become part of its genesis: option, field, help
 _GENESIS = (
     ("--tempo", "tempo", "blocks per epoch"),
@@ -33,14 +35,18 @@ _GENESIS = (
 )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str = PROG) -> argparse.ArgumentParser:
     defaults = ChainConfig()
     parser = argparse.ArgumentParser(
-        prog="python -m template.localnet",
+        prog=prog,
         description="Embedded subtensor for staging: a Substrate JSON-RPC endpoint on loopback that the bittensor 10.5 "
         "SDK and btcli work against. Without --state, the chain is gone when the process ends. "
         f"Other commands: {', '.join(COMMANDS)} (each with --help).",
-        epilog=f"Prefunded coldkeys: {', '.join(DEV_URIS)}; {DEV_URIS[0]} is also the sudo key.",
+        epilog=f"Prefunded coldkeys: {', '.join(DEV_URIS)}; {DEV_URIS[0]} is also the sudo key.\n\nexamples:\n"
+        "  %(prog)s                     blocks every few seconds on ws://127.0.0.1:9944\n"
+        "  %(prog)s --block-time 0.25   faster blocks\n"
+        "  %(prog)s --state chain.db    the chain is kept, and gone on with",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default=defaults.host, help="loopback address to bind (default %(default)s)")
     parser.add_argument(
@@ -158,18 +164,18 @@ COMMANDS: dict[str, Callable[[argparse.ArgumentParser], Callable[[argparse.Names
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run until SIGINT or SIGTERM, or one of COMMANDS.
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Run until SIGINT or SIGTERM, or one of COMMANDS. `prog` is how help calls this program.
 
     Exit code 0 after a clean stop, 1 when something asked for did not come out, 2 for bad arguments, a port in use or a
     state file that cannot be used.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in COMMANDS:
-        parser = argparse.ArgumentParser(prog=words[0])
+        parser = argparse.ArgumentParser(prog=f"{prog} {words[0]}")
         action = COMMANDS[words[0]](parser)
         return action(parser.parse_args(words[1:]))
-    arguments = _parser().parse_args(words)
+    arguments = _parser(prog).parse_args(words)
     logging.basicConfig(level=arguments.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("websockets").setLevel(max(logging.WARNING, logging.getLogger().level))
     try:

@@ -57,6 +57,7 @@ class LocalClient:
             raise ClientError(f"{endpoint} is not an embedded chain: this command is only for that")
 
     def close(self) -> None:
+        """Hang up. Safe to call twice."""
         self._closing.close()
 
     def __enter__(self) -> LocalClient:

@@ -168,6 +168,7 @@ class Codecs:
         return codec
 
     def encode(self, expression: str, value: Any) -> bytes:
+        """The SCALE bytes of a value of the type that `expression` names."""
         return self.get(expression).encode(value)
 
     def decode(self, expression: str, data: bytes) -> Any:

@@ -48,6 +48,7 @@ class Context:
         return self.signer
 
     def emit(self, pallet: str, event: str, value: Any = None) -> None:
+        """Add an event of this extrinsic (or of the block, without an index) to the block's."""
         self.state.events.append((self.index, Enum(pallet, Enum(event, value))))
 
 
@@ -68,6 +69,7 @@ def handles(name: str) -> Callable[[Handler], Handler]:
 
 
 def call_name(call: Enum) -> str:
+    """`Pallet.call` of a decoded call."""
     return f"{call.name}.{call.value.name}"
 
 

@@ -19,14 +19,17 @@ def blake2_64(data: bytes) -> bytes:
 
 
 def blake2_128_concat(data: bytes) -> bytes:
+    """16 byte digest and the key itself, so that keys can be listed."""
     return hashlib.blake2b(data, digest_size=16).digest() + data
 
 
 def twox64_concat(data: bytes) -> bytes:
+    """8 byte xxh64 and the key itself; for keys that nobody can choose to collide."""
     return xxhash.xxh64_intdigest(data, seed=0).to_bytes(8, "little") + data
 
 
 def identity(data: bytes) -> bytes:
+    """The key as it is."""
     return data
 
 

@@ -76,6 +76,12 @@ def add_advance(parser: argparse.ArgumentParser) -> Action:
 def add_faucet(parser: argparse.ArgumentParser) -> Action:
     """``faucet ADDRESS AMOUNT``: give TAO from a development account."""
     parser.description = "Give TAO of a development account to an address, on an embedded chain."
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = (
+        "examples:\n"
+        "  %(prog)s 5F3s..HGKA 30000                                 from //Alice\n"
+        "  %(prog)s 5F3s..HGKA 5 --endpoint ws://127.0.0.1:9945      on another chain"
+    )
     parser.add_argument("address", type=_address, metavar="ADDRESS", help="who gets it (ss58)")
     parser.add_argument("amount", type=_amount, metavar="AMOUNT", help="TAO")
     parser.add_argument("--from", dest="source", default=DEV_URIS[0], metavar="URI", help="giver (default %(default)s)")

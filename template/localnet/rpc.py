@@ -38,6 +38,7 @@ class RpcError(Exception):
         self.data = data
 
     def body(self) -> dict[str, Any]:
+        """The `error` object of a JSON-RPC reply."""
         error: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.data is not None:
             error["data"] = self.data
@@ -50,6 +51,8 @@ METHODS: dict[str, Method] = {}
 
 
 def method(name: str) -> Callable[[Method], Method]:
+    """Register the function that answers a JSON-RPC method."""
+
     def register(function: Method) -> Method:
         METHODS[name] = function
         return function
@@ -58,6 +61,7 @@ def method(name: str) -> Callable[[Method], Method]:
 
 
 def to_hex(data: bytes) -> str:
+    """Bytes as Substrate writes them: 0x and lower case."""
     return "0x" + data.hex()
 
 
@@ -96,12 +100,14 @@ def _find_block(chain: LocalChain, params: Params) -> Block | None:
 
 @method("chain_getHeader")
 def chain_get_header(chain: LocalChain, params: Params) -> Any:
+    """[hash] -> the header, of the head without a hash; null for a block that is not known."""
     block = _find_block(chain, params)
     return None if block is None else header_json(block)
 
 
 @method("chain_getBlock")
 def chain_get_block(chain: LocalChain, params: Params) -> Any:
+    """[hash] -> header and extrinsics in hex, of the head without a hash; null if not known."""
     block = _find_block(chain, params)
     if block is None:
         return None
@@ -120,6 +126,7 @@ def _hash_of_number(chain: LocalChain, value: Any) -> Any:
 
 @method("chain_getBlockHash")
 def chain_get_block_hash(chain: LocalChain, params: Params) -> Any:
+    """[number, list of numbers, or nothing] -> hash or list; nothing is the head."""
     number = _argument(params, 0)
     if number is None:
         return to_hex(chain.head.hash)
@@ -132,6 +139,7 @@ def chain_get_block_hash(chain: LocalChain, params: Params) -> Any:
 @method("chain_getFinalizedHead")
 @method("chain_getFinalisedHead")
 def chain_get_head(chain: LocalChain, params: Params) -> Any:
+    """[] -> hash of the newest block, which is final at once."""
     return to_hex(chain.head.hash)
 
 
@@ -153,18 +161,21 @@ def runtime_version() -> dict[str, Any]:
 @method("state_getRuntimeVersion")
 @method("chain_getRuntimeVersion")
 def state_get_runtime_version(chain: LocalChain, params: Params) -> Any:
+    """[hash] -> name, spec version and API ids of the runtime that is imitated."""
     chain.state_at(_block_hash(params, 0))
     return runtime_version()
 
 
 @method("state_getMetadata")
 def state_get_metadata(chain: LocalChain, params: Params) -> Any:
+    """[hash] -> SCALE metadata, version 14, in hex."""
     return to_hex(chain.metadata(14))
 
 
 @method("state_getStorage")
 @method("state_getStorageAt")
 def state_get_storage(chain: LocalChain, params: Params) -> Any:
+    """[key, hash] -> the value in hex, or null."""
     value = chain.storage(from_hex(_argument(params, 0), "storage key"), _block_hash(params, 1))
     return None if value is None else to_hex(value)
 
@@ -172,6 +183,7 @@ def state_get_storage(chain: LocalChain, params: Params) -> Any:
 @method("state_getKeysPaged")
 @method("state_getKeysPagedAt")
 def state_get_keys_paged(chain: LocalChain, params: Params) -> Any:
+    """[prefix, count, start, hash] -> at most `count` keys after `start`."""
     prefix = from_hex(_argument(params, 0), "key prefix")
     count = _argument(params, 1)
     if not isinstance(count, int) or not 0 < count <= MAX_KEYS_PAGE:
@@ -184,12 +196,14 @@ def state_get_keys_paged(chain: LocalChain, params: Params) -> Any:
 
 @method("state_getKeys")
 def state_get_keys(chain: LocalChain, params: Params) -> Any:
+    """[prefix, hash] -> all keys that begin with it."""
     keys = chain.storage_keys(from_hex(_argument(params, 0), "key prefix"), _block_hash(params, 1))
     return [to_hex(key) for key in keys]
 
 
 @method("state_queryStorageAt")
 def state_query_storage_at(chain: LocalChain, params: Params) -> Any:
+    """[keys, hash] -> one change set with the values of these keys at a block."""
     wanted = _argument(params, 0)
     if not isinstance(wanted, list):
         raise RpcError(INVALID_PARAMS, "Invalid params: keys must be a list")
@@ -203,6 +217,7 @@ def state_query_storage_at(chain: LocalChain, params: Params) -> Any:
 
 @method("state_call")
 def state_call(chain: LocalChain, params: Params) -> Any:
+    """[API_method, SCALE arguments, hash] -> SCALE result in hex."""
     name = _argument(params, 0)
     if not isinstance(name, str):
         raise RpcError(INVALID_PARAMS, "Invalid params: method must be a string")
@@ -212,17 +227,20 @@ def state_call(chain: LocalChain, params: Params) -> Any:
 
 @method("author_submitExtrinsic")
 def author_submit_extrinsic(chain: LocalChain, params: Params) -> Any:
+    """[extrinsic] -> its hash. Raises RpcError with the transaction error."""
     return to_hex(chain.submit(from_hex(_argument(params, 0), "extrinsic")))
 
 
 @method("author_pendingExtrinsics")
 def author_pending_extrinsics(chain: LocalChain, params: Params) -> Any:
+    """[] -> what waits for the next block, in hex."""
     return [to_hex(raw) for raw in chain.pool.raw()]
 
 
 @method("account_nextIndex")
 @method("system_accountNextIndex")
 def account_next_index(chain: LocalChain, params: Params) -> Any:
+    """[ss58] -> the next nonce, those in the pool counted."""
     try:
         account = from_ss58(str(_argument(params, 0)))
     except ValueError as error:
@@ -232,31 +250,37 @@ def account_next_index(chain: LocalChain, params: Params) -> Any:
 
 @method("system_chain")
 def system_chain(chain: LocalChain, params: Params) -> Any:
+    """[] -> the chain's name."""
     return CHAIN_NAME
 
 
 @method("system_chainType")
 def system_chain_type(chain: LocalChain, params: Params) -> Any:
+    """[] -> "Local": no SDK takes it for a public chain."""
     return "Local"
 
 
 @method("system_name")
 def system_name(chain: LocalChain, params: Params) -> Any:
+    """[] -> the node's name."""
     return NODE_NAME
 
 
 @method("system_version")
 def system_version(chain: LocalChain, params: Params) -> Any:
+    """[] -> a version made of the runtime's."""
     return f"{SPEC_VERSION}.0.0"
 
 
 @method("system_properties")
 def system_properties(chain: LocalChain, params: Params) -> Any:
+    """[] -> ss58 format, decimals and symbol of the token."""
     return {"isEthereum": False, "ss58Format": 42, "tokenDecimals": 9, "tokenSymbol": "TAO"}
 
 
 @method("system_health")
 def system_health(chain: LocalChain, params: Params) -> Any:
+    """[] -> a node without peers that is not syncing."""
     return {"peers": 0, "isSyncing": False, "shouldHavePeers": False}
 
 

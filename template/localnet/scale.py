@@ -17,6 +17,7 @@ class Reader:
         self.pos = 0
 
     def take(self, count: int) -> bytes:
+        """The next `count` bytes. Raises ScaleError when there are fewer."""
         end = self.pos + count
         if end > len(self.data):
             raise ScaleError(f"wanted {count} bytes at {self.pos}, {len(self.data) - self.pos} left")
@@ -26,12 +27,15 @@ class Reader:
 
     @property
     def remaining(self) -> int:
+        """Bytes that were not read yet."""
         return len(self.data) - self.pos
 
     def uint(self, size: int) -> int:
+        """A little-endian unsigned integer of `size` bytes."""
         return int.from_bytes(self.take(size), "little")
 
     def compact(self) -> int:
+        """A compact unsigned integer: one, two, four, or more bytes."""
         first = self.uint(1)
         mode = first & 3
         if mode == 0:
@@ -58,5 +62,6 @@ def encode_compact(value: int) -> bytes:
 
 
 def encode_text(text: str) -> bytes:
+    """UTF-8 behind its length in bytes."""
     raw = text.encode()
     return encode_compact(len(raw)) + raw

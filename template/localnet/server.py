@@ -93,6 +93,7 @@ class ChainServer:
         return f"ws://{host}:{self._port}"
 
     async def start(self) -> None:
+        """Listen, and make blocks unless they are made on demand. Raises OSError."""
         self.chain.metadata()  # built now, so that the first client does not wait for it
         await self.show()
         if not self._on_demand:
@@ -130,6 +131,7 @@ class ChainServer:
             self._server = None
 
     async def stop(self) -> None:
+        """Make no more blocks, and close all connections. Safe to call twice."""
         if self._producer is not None:
             self._producer.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -124,12 +124,14 @@ class Session:
         return number
 
     def subscribe_runtime_version(self, params: Params) -> str:
+        """Tells the runtime's version once: it is never upgraded. Returns the subscription's id."""
         number = self._new_id()
         self._quiet.add(number)  # the runtime is never upgraded
         self._push("state_runtimeVersion", number, runtime_version())
         return number
 
     def subscribe_storage(self, params: Params) -> str:
+        """Tells the values of these keys now and whenever a block changes one. Raises RpcError."""
         wanted = params[0] if params else None
         if not isinstance(wanted, list) or not 0 < len(wanted) <= MAX_BATCH:
             raise RpcError(INVALID_PARAMS, "Invalid params: a list of storage keys is expected")
@@ -150,6 +152,7 @@ class Session:
             self._push("state_storage", number, {"block": to_hex(self._chain.head.hash), "changes": changes})
 
     def submit_and_watch(self, params: Params) -> str:
+        """Submits an extrinsic and tells its way into a block. Raises RpcError."""
         raw = from_hex(params[0] if params else None, "extrinsic")
         number = self._new_id()
         self._watched[self._chain.submit(raw)] = number
@@ -157,6 +160,7 @@ class Session:
         return number
 
     def unsubscribe(self, params: Params) -> bool:
+        """Whether there was such a subscription."""
         number = params[0] if params else None
         if not isinstance(number, str):
             return False

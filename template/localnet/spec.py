@@ -35,6 +35,8 @@ class Field:
 
 @dataclass(frozen=True)
 class Variant:
+    """One call, event or case of an enum, with its number on the wire."""
+
     name: str
     index: int
     fields: tuple[Field, ...] = ()
@@ -66,6 +68,8 @@ class StorageDef:
 
 @dataclass(frozen=True)
 class ConstDef:
+    """A constant of a pallet."""
+
     name: str
     type: str
     value: int
@@ -73,6 +77,8 @@ class ConstDef:
 
 @dataclass
 class PalletDef:
+    """One pallet: what of it is served."""
+
     name: str
     index: int
     storage: list[StorageDef] = field(default_factory=list)
@@ -84,6 +90,8 @@ class PalletDef:
 
 @dataclass(frozen=True)
 class MethodDef:
+    """One method of a runtime API, with the types of its arguments and result."""
+
     api: str
     name: str
     inputs: tuple[Field, ...]

@@ -183,9 +183,11 @@ class Subnet:
 
     @property
     def is_root(self) -> bool:
+        """Whether it is subnet 0, which has no pool and no miners."""
         return self.netuid == ROOT_NETUID
 
     def clone(self) -> Subnet:
+        """A copy that can be changed without this one; what is never changed in place is shared."""
         twin: Subnet = _shallow(self)
         return twin
 
@@ -214,6 +216,7 @@ class ChainState:
     events: list[tuple[int | None, Enum]] = field(default_factory=list)  # (extrinsic index, event) of this block
 
     def clone(self) -> ChainState:
+        """A copy of the whole state, for a block or a call that may fail."""
         twin: ChainState = _shallow(self)
         twin.subnets = {netuid: subnet.clone() for netuid, subnet in self.subnets.items()}
         twin.block_hashes = self.block_hashes  # shared by all states: only ever appended to
@@ -228,6 +231,7 @@ class ChainState:
         return self.accounts.get(account, Account()).nonce
 
     def deposit(self, account: AccountId, amount: int) -> None:
+        """Add so many rao to an account's free balance."""
         known = self.accounts.get(account, Account())
         self.accounts[account] = Account(known.free + amount, known.nonce)
 
@@ -238,6 +242,7 @@ class ChainState:
         self.accounts[account] = Account(known.free - amount, known.nonce)
 
     def bump_nonce(self, account: AccountId) -> None:
+        """One more extrinsic of this account is in a block."""
         known = self.accounts.get(account, Account())
         self.accounts[account] = Account(known.free, known.nonce + 1)
 
@@ -272,4 +277,5 @@ class ChainState:
         self.owners.setdefault(hotkey, coldkey)
 
     def hotkeys_of(self, coldkey: AccountId) -> list[AccountId]:
+        """The hotkeys that a coldkey owns."""
         return [hotkey for hotkey, owner in self.owners.items() if owner == coldkey]

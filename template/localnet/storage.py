@@ -35,9 +35,11 @@ class Entry:
 
     @property
     def name(self) -> str:
+        """`Pallet.Entry`."""
         return f"{self.definition.pallet}.{self.definition.name}"
 
     def encode_key(self, keys: tuple[Any, ...]) -> bytes:
+        """The full storage key: the entry's prefix, then each key hashed as its definition says."""
         parts = [self.prefix]
         for value, codec, (hasher, _) in zip(keys, self.key_codecs, self.hashers, strict=True):
             parts.append(hasher(codec.encode(value)))

@@ -29,14 +29,14 @@ T = TypeVar("T")
 class Bench:
     """One miner of `stage`, without a validator: the test gives the orders."""
 
-    def __init__(self, stage: int = 0, spec: RunSpec = SPEC) -> None:
+    def __init__(self, stage: int = 0, spec: RunSpec = SPEC, bucket: Any = None) -> None:
         self.spec, self.stage = spec, stage
         self.theirs = MemoryStore(1 << 26)
         self.server = BlobServer(self.theirs, "127.0.0.1", 0, hotkey("V"), verify, lambda: NOW)
         self.store = MemoryStore(1 << 26)
         self.fetcher = BlobFetcher(1 << 26, store=self.store, tries=1, total_s=3.0)
         self.engine = Engine(1, "cpu")
-        self.outbox = Outbox(self.store)
+        self.outbox = Outbox(self.store, bucket)
         self.sent: list[FromMiner] = []
         self.worker = Worker(self.engine, self.fetcher, self.outbox, self.sent.append)
         self.merger = Merger(self.engine, self.fetcher, self.outbox, self.sent.append, self.worker.sweep)
@@ -97,8 +97,8 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def bench(stage: int = 0) -> AsyncIterator[Bench]:
-    built = Bench(stage)
+async def bench(stage: int = 0, bucket: Any = None) -> AsyncIterator[Bench]:
+    built = Bench(stage, bucket=bucket)
     async with built.server:
         try:
             yield built

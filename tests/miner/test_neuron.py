@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from iota_subnet.protocol import AssignLayer, Join, Leave, MergePlan, SetPhase
 from iota_subnet.settings import MinerSettings
 from iota_subnet.spec import RunSpec
 from iota_subnet.train.runner import StageRunner, initial_state
+from iota_subnet.train.sharded import ShardedRunner
+from iota_subnet.train.team import DevicesLost
 from iota_subnet.validator.outgoing import Outgoing
 from iota_subnet.wire.blobs import BlobServer, MemoryStore
 from iota_subnet.wire.channel import PATH, ChannelServer
@@ -176,6 +180,23 @@ async def test_what_is_handed_out_is_for_a_conduct_to_say_and_what_is_kept_is_no
         assert miner.server._archive is miner.evidence.store
 
 
+async def test_a_miner_without_a_port_takes_its_orders_over_the_work_channel(tmp_path: Path) -> None:
+    async with subnet(tmp_path, boss=99.0) as (s, v):
+        boss, miner = v["boss"], s.start("--blobs.relay", "--axon.ip", "0.0.0.0")
+        await joined(boss, miner)
+        (join,) = boss.joins
+        assert (join.axon_ip, join.axon_port, join.data_url) == ("", 0, "") and miner.server._listener is None
+        bodies = [("AssignLayer", boss.assignment().body()), ("Join", b"{}"), ("SetPhase", b"{}")]
+        for call, (name, body) in enumerate(bodies):
+            boss.channel.send(miner.hotkey, m.Order(call, name, body))
+        answers = lambda: [said for said in boss.heard if isinstance(said, m.Obeyed)]  # noqa: E731
+        await eventually(lambda: len(answers()) == 3)
+        found = {said.call: said for said in answers()}
+        assert [found[call].accepted for call in range(3)] == [True, False, False]
+        assert "no such order" in found[1].reason and "phase" in found[2].reason
+        await eventually(lambda: any(isinstance(said, m.Installed) for said in boss.heard), 60.0)
+
+
 async def test_other_validators_give_no_orders(tmp_path: Path) -> None:
     async with subnet(tmp_path, boss=99.0, other=10.0) as (s, v):
         miner = s.start()
@@ -195,6 +216,24 @@ async def test_a_stage_is_installed_and_told(tmp_path: Path) -> None:
         await eventually(lambda: boss.heard)
         assert isinstance(boss.heard[0], m.Installed)
         assert (boss.heard[0].stage, boss.heard[0].epoch) == (0, 0)
+
+
+async def test_a_miner_whose_device_is_lost_leaves_and_ends(tmp_path: Path) -> None:
+    async with subnet(tmp_path, boss=99.0) as (s, v):
+        boss, miner = v["boss"], s.make("--work.devices", "cpu,cpu")
+        running = asyncio.create_task(miner.run())
+        s.tasks.append(running)
+        await joined(boss, miner)
+        assert (await boss.call(miner, boss.assignment())).accepted
+        await eventually(lambda: boss.heard, 60)
+        runner = miner._engine.runner
+        assert isinstance(runner, ShardedRunner)
+        os.kill(runner._team._members[1].pid or 0, signal.SIGKILL)
+        with pytest.raises(DevicesLost, match="lost: its process ended"):
+            await miner._engine.call(lambda runner: runner.pseudo_gradient(2))
+        with pytest.raises(DevicesLost):
+            await asyncio.wait_for(running, 30)
+        assert boss.leaves == [miner.hotkey]
 
 
 async def test_a_manifest_that_the_validator_did_not_sign_for_this_is_refused(tmp_path: Path) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from iota_subnet.model.cost import Costs, balanced, boundary_bytes, boundary_ratio, flop_costs, imbalance, stage_cost
 from iota_subnet.model.stage import Stage, init_stage
@@ -117,6 +120,25 @@ def test_a_split_is_part_of_the_specification_and_of_its_digest() -> None:
     assert again == other and [len(again.model.blocks_of(stage)) for stage in range(3)] == [3, 2, 1]
     assert sum(other.model.flops_share(stage) for stage in range(3)) == pytest.approx(1.0)
     assert other.model.flops_share(0) > even.model.flops_share(0)
+
+
+@pytest.mark.parametrize("codec", ["resbm", "resbm+tokens", "subspace"])
+@pytest.mark.parametrize("bottleneck", [0, 8])
+def test_what_a_stage_is_paid_for_is_what_torch_multiplies(codec: Any, bottleneck: int) -> None:
+    model = replace(TINY, bottleneck=bottleneck, boundary_codec=codec, split=(3, 2, 1))
+    counted = []
+    for index in range(model.stages):
+        stage, ids = init_stage(Stage(model, index), 0), torch.zeros(1, model.seq, dtype=torch.int64)
+        x = ids if index == 0 else torch.zeros(1, model.seq, model.boundary)
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            stage(x, ids)
+        flops = counter.get_flop_counts()["Global"]
+        # Batched products are those of attention, counted for all scores, whatever causality leaves of them.
+        attention = flops[torch.ops.aten.bmm]
+        counted.append((sum(flops.values()) - attention / 2) / model.seq)
+        assert 2 * model.products(index) == counted[-1]
+    shares = [model.flops_share(index) for index in range(model.stages)]
+    assert shares == pytest.approx([part / sum(counted) for part in counted])
 
 
 @pytest.mark.parametrize("split", [(3, 3), (4, 2, 0), (2, 2, 3), (2.0, 2, 2), (True, 3, 2)])

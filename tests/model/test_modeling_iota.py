@@ -13,7 +13,10 @@ from iota_subnet.model.stage import Stage, init_stage
 from iota_subnet.spec import ModelSpec, SpecError
 
 SMALL = ModelSpec(vocab=64, dim=32, blocks=5, heads=4, kv_heads=2, ffn=48, seq=16, stages=3, bottleneck=8)
+TOKENS = replace(SMALL, boundary_codec="resbm+tokens")
+SUBSPACE = replace(SMALL, boundary_codec="subspace")
 MODELS = [SMALL, replace(SMALL, split=(3, 1, 1)), replace(SMALL, stages=5, bottleneck=32), replace(SMALL, kv_heads=4)]
+CODECS = [SMALL, TOKENS, SUBSPACE]
 
 
 def stages_of(model: ModelSpec) -> list[Stage]:
@@ -29,7 +32,7 @@ def stages_of(model: ModelSpec) -> list[Stage]:
 def chained(stages: list[Stage], tokens: Tensor) -> Tensor:
     x = tokens
     for stage in stages:
-        x = stage(x)
+        x = stage(x, tokens)
     return x
 
 
@@ -37,16 +40,17 @@ def tokens_of(model: ModelSpec, rows: int = 3, length: int = 16) -> Tensor:
     return torch.randint(1, model.vocab, (rows, length), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, TOKENS, SUBSPACE, replace(SUBSPACE, stages=2)])
 @torch.no_grad()
 def test_logits_are_those_of_the_stages(model: ModelSpec) -> None:
     stages, tokens = stages_of(model), tokens_of(model)
     assert float((to_iota(stages, model)(tokens).logits - chained(stages, tokens)).abs().max()) <= 1e-5
 
 
-def test_gradients_are_those_of_the_stages() -> None:
-    stages, tokens = stages_of(SMALL), tokens_of(SMALL)
-    iota = to_iota(stages, SMALL)
+@pytest.mark.parametrize("model", CODECS)
+def test_gradients_are_those_of_the_stages(model: ModelSpec) -> None:
+    stages, tokens = stages_of(model), tokens_of(model)
+    iota = to_iota(stages, model)
     iota(tokens, labels=tokens).loss.backward()
     torch.nn.functional.cross_entropy(chained(stages, tokens)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()).backward()
     theirs = dict(iota.named_parameters())
@@ -54,9 +58,10 @@ def test_gradients_are_those_of_the_stages() -> None:
         assert torch.allclose(theirs[name].grad, p.grad, atol=1e-5), name
 
 
+@pytest.mark.parametrize("model", CODECS)
 @torch.no_grad()
-def test_token_by_token_with_a_cache_gives_the_same_logits() -> None:
-    iota, tokens = to_iota(stages_of(SMALL), SMALL).eval(), tokens_of(SMALL)
+def test_token_by_token_with_a_cache_gives_the_same_logits(model: ModelSpec) -> None:
+    iota, tokens = to_iota(stages_of(model), model).eval(), tokens_of(model)
     whole, cache, parts = iota(tokens).logits, None, []
     for at in range(tokens.shape[1]):
         out = iota(tokens[:, at : at + 1], past_key_values=cache, use_cache=True)
@@ -87,6 +92,12 @@ def test_padding_on_the_left_changes_nothing() -> None:
     both = iota.generate(batch, attention_mask=mask, **options)
     assert torch.equal(both[0, 4:], iota.generate(short, **options)[0])
     assert torch.equal(both[1], iota.generate(long, **options)[0])
+
+
+def test_a_boundary_that_reads_tokens_is_not_fed_embeddings_alone() -> None:
+    for model in (TOKENS, SUBSPACE):
+        with pytest.raises(ValueError, match="input_ids"):
+            to_iota(stages_of(model), model)(inputs_embeds=torch.zeros(1, 4, model.dim))
 
 
 def test_which_class_follows_from_the_bottleneck() -> None:

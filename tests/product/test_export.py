@@ -15,6 +15,7 @@ import torch
 
 from iota_subnet.cli import main
 from iota_subnet.product import export as exporting
+from iota_subnet.product.export import spec_in
 from iota_subnet.product.tokens import byte_tokenizer
 from iota_subnet.train.evaluate import chain
 
@@ -33,48 +34,58 @@ sys.meta_path.insert(0, Nothing())
 import numpy as np, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-folder, out, trust = sys.argv[1], sys.argv[2], sys.argv[3] == "trust"
-model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=trust)
-tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
-tokens = torch.from_numpy(np.load(out + "/tokens.npy"))
-with torch.no_grad():
-    np.save(out + "/logits.npy", model(tokens).logits.float().numpy())
-made = model.generate(**tokenizer("the model", return_tensors="pt"), max_new_tokens=12, do_sample=False)
-text = "\\u0100 h\\u00e9llo\\0 \\u65e5\\u672c \\U0001f389\\n\\t<s>"
-print(type(model).__name__, made.shape[1], tokenizer.decode(tokenizer(text)["input_ids"]) == text)
+tokens, text = torch.from_numpy(np.load("tokens.npy")), "\\u0100 h\\u00e9llo\\0 \\u65e5\\u672c \\U0001f389\\n\\t<s>"
+for folder in sys.argv[1:]:
+    trust = not folder.startswith("plain")
+    model = AutoModelForCausalLM.from_pretrained(folder + "/model", trust_remote_code=trust)
+    tokenizer = AutoTokenizer.from_pretrained(folder + "/model", trust_remote_code=trust)
+    with torch.no_grad():
+        np.save(folder + "/logits.npy", model(tokens).logits.float().numpy())
+    made = model.generate(**tokenizer("the model", return_tensors="pt"), max_new_tokens=12, do_sample=False)
+    print(folder, type(model).__name__, made.shape[1], tokenizer.decode(tokenizer(text)["input_ids"]) == text)
 """
 
+MODELS: dict[str, dict[str, Any]] = {
+    "resbm": {},
+    "cut-unevenly": {"stages": 3, "split": (2, 1, 1)},
+    "tokens": {"stages": 3, "boundary_codec": "resbm+tokens"},
+    "subspace": {"stages": 3, "boundary_codec": "subspace"},
+    "plain": {"bottleneck": 0},
+}
 
-def as_a_stranger(folder: Path, out: Path, tokens: Any, trust: bool) -> tuple[str, Any]:
-    """What the process said, and the logits that it computed."""
-    np.save(out / "tokens.npy", tokens)
+TOKENS = np.random.default_rng(0).integers(0, 256, (3, 32))
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[str]]]:
+    """Folders with a run and its exported model each, and what one process without this project said of every one; it
+    has left its logits beside them."""
+    out = tmp_path_factory.mktemp("strangers")
+    np.save(out / "tokens.npy", TOKENS)
+    for name, model in MODELS.items():
+        make_run(out / name, **model)
+        assert main(["export", "--run", str(out / name / "run"), "--out", str(out / name / "model")]) == 0
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(out / "modules")}
-    argv = [sys.executable, "-I", "-c", STRANGER, str(folder), str(out), "trust" if trust else "no"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=150, env=environment, cwd=out)
+    environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(out / "modules")}
+    argv = [sys.executable, "-I", "-c", STRANGER, *MODELS]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300, env=environment, cwd=out)
     assert done.returncode == 0, done.stderr
-    return done.stdout, np.load(out / "logits.npy")
+    return out, {name: said for name, *said in map(str.split, done.stdout.splitlines())}
 
 
-@pytest.mark.parametrize(
-    ("model", "name", "length"),
-    [({}, "IotaForCausalLM", 21), ({"stages": 3, "split": (2, 1, 1)}, "IotaForCausalLM", 21),
-     ({"bottleneck": 0}, "LlamaForCausalLM", 21)],
-)  # fmt: skip
+@pytest.mark.parametrize("name", MODELS)
 def test_who_has_only_transformers_gets_the_same_logits(
-    tmp_path: Path, model: dict[str, Any], name: str, length: int
+    strangers: tuple[Path, dict[str, list[str]]], name: str
 ) -> None:
-    spec = make_run(tmp_path, **model)
-    out = tmp_path / "model"
-    assert main(["export", "--run", str(tmp_path / "run"), "--out", str(out)]) == 0
-    tokens = np.random.default_rng(0).integers(0, 256, (3, 32))
-    said, logits = as_a_stranger(out, tmp_path, tokens, trust=name == "IotaForCausalLM")
-    assert said.split() == [name, str(length), "True"]
-    x = torch.from_numpy(tokens)
+    out, said = strangers
+    assert said[name] == ["LlamaForCausalLM" if name == "plain" else "IotaForCausalLM", "21", "True"]
+    spec = spec_in(out / name / "model")
+    assert spec is not None
+    x = torch.from_numpy(TOKENS)
     with torch.no_grad():
         for stage in chain(spec.model, weights_of(spec, 1)):
-            x = stage(x)
-    assert float(np.abs(logits - x.numpy()).max()) <= 1e-5
+            x = stage(x, torch.from_numpy(TOKENS))
+    assert float(np.abs(np.load(out / name / "logits.npy") - x.numpy()).max()) <= 1e-5
 
 
 def test_the_folder_tells_of_its_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,12 +32,12 @@ def guilty(result: Result) -> set[int]:
 
 
 def test_one_false_pass_leads_to_the_friend_whose_share_of_it_no_short_audit_can_see() -> None:
-    assert guilty(played(CrossStage, (0, 1, 2))) == {0, 1, 2}
+    assert guilty(played(CrossStage, (0, 1, 2), passes=2.0)) == {0, 1, 2}
 
 
 def test_without_following_it_the_head_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audits, "_follow", lambda state, event: [])
-    assert 0 not in guilty(played(CrossStage, (0, 1, 2)))
+    assert 0 not in guilty(played(CrossStage, (0, 1, 2), passes=2.0))
 
 
 def test_a_slanderer_is_at_fault_and_those_of_whom_it_complains_lose_nothing() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
+from iota_subnet.model.parameters import parameter_count
 from iota_subnet.rehearsal.plan import Member, nano, seated
 from iota_subnet.rehearsal.result import Result
 from iota_subnet.rehearsal.world import Rehearsal
@@ -61,6 +63,15 @@ def test_pay_per_flop_is_the_same_on_fast_and_on_slow_machines() -> None:
     assert max(per_flop) < 1.05 * min(per_flop)
     # Else there would be nothing to compare.
     assert max(flops) > 2 * min(flops)
+
+
+def test_a_merge_takes_as_long_as_its_bytes_need_on_the_line_() -> None:
+    members = [Member(number % 3) for number in range(6)]
+    at_once, slowly = (Rehearsal(nano(2, 12), members, line=line).run() for line in (math.inf, 10_000.0))
+    assert slowly.identical and len(slowly.held_out) == len(at_once.held_out)
+    # Of each pair's two contributions one is the other's, in bfloat16, and the new state is its own.
+    least = 2 * parameter_count(nano().model, 1) * 2 / 10_000.0
+    assert slowly.seconds > at_once.seconds + least
 
 
 def test_members_sit_where_they_say() -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +22,7 @@ from iota_subnet.statusfile import write_status
 from iota_subnet.validator.standing import standing
 from iota_subnet.validator.status import snapshot
 from tests.core.bench import Bench
+from tests.status.serve import serving
 
 
 @pytest.fixture(autouse=True)
@@ -51,30 +48,6 @@ def shown(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str]:
     return code, " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
-@contextmanager
-def serving(body: bytes) -> Iterator[str]:
-    """An address that answers /v1/status, and nothing else, with `body`."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/v1/status" else 404)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            return None
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def test_a_miner_at_work_is_shown_with_its_leases_and_is_fine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,10 +59,10 @@ def test_a_miner_at_work_is_shown_with_its_leases_and_is_fine(
     miner(tmp_path, "a", Bench(1, 2).state, leases=[lease], receipts=receipts, epochs=counts)
     code, text = shown(capsys, "--state-dir", tmp_path)
     assert code == 0
-    assert "stage 0, slot 0, holds epoch 0, ready" in text
-    assert "epoch 0, train: miners train 10 min at most" in text
+    assert "stage 0, slot 0, holds epoch 1, ready" in text
+    assert "epoch 1, train: miners train 10 min at most" in text
     assert "backward of microbatch 4 (lease 9, 30 s)" in text
-    assert "epoch 0: 2 done, 1 refused, 0 failed last 2: 1 accepted, 1 refused" in text
+    assert "epoch 1: 2 done, 1 refused, 0 failed last 2: 1 accepted, 1 refused" in text
     assert "refused: another replica has already done this step" in text
     assert "because no epoch has closed yet" in text
 
@@ -106,7 +79,7 @@ def test_a_score_is_shown_with_its_parts_and_its_share(tmp_path: Path, capsys: p
     for part in report.parts:
         adds = (part.volume + part.merged) * part.quality * part.standing
         shown_as = f"{part.volume:.2f} {part.merged:.2f} {part.quality:.3f} 1.000 {part.standing:.0f} {adds:.2f}"
-        assert f"{part.epoch} {shown_as}" in text
+        assert f"{part.epoch + 1} {shown_as}" in text
     assert "nothing: the run is complete" in text
 
 
@@ -125,7 +98,7 @@ def test_clasps_word_is_shown_with_its_error(
     bench.state.reports[-1].effects["m0"] = effect
     miner(tmp_path, "a", bench.state)
     _, text = shown(capsys, "--state-dir", tmp_path)
-    assert f"CLASP epoch 0: {words}" in text
+    assert f"CLASP epoch 1: {words}" in text
 
 
 def test_a_fault_is_shown_as_the_reason_for_no_pay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,9 +196,9 @@ def test_a_validators_public_status_is_shown_from_its_address(capsys: pytest.Cap
         code, text = shown(capsys, "--url", url)
         assert main(["status", "--url", f"{url}/", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)[0]["run"]["phase"] == "done"
-    assert code == 0 and "validator 5Validator" in text and "epoch 1 of 2, done: the run is complete" in text
-    assert "last epoch epoch 1: 10 microbatches" in text and "merged 100 % of the parameters" in text
-    assert "last set after epoch 1: block 12" in text
+    assert code == 0 and "validator 5Validator" in text and "epoch 2 of 2, done: the run is complete" in text
+    assert "last epoch epoch 2: 10 microbatches" in text and "merged 100 % of the parameters" in text
+    assert "last set after epoch 2: block 12" in text
 
 
 def test_a_validators_line_bans_and_empty_stages_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,7 +213,7 @@ def test_a_validators_line_bans_and_empty_stages_are_shown(capsys: pytest.Captur
         code, text = shown(capsys, "--url", url)
     assert code == 0 and "6 miners for a seat: late0 (asked 2 s ago)" in text and "and 2 more" in text
     assert "banned bad, 48 s: look at your blob port" in text
-    assert "nobody can work in stage 0" in text and "went back to that of epoch 3" in text
+    assert "nobody can work in stage 0" in text and "went back to that of epoch 4" in text
 
 
 def test_twins_that_differed_and_each_miners_agreement_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,7 +233,7 @@ def test_a_validator_of_this_machine_is_asked_where_its_file_says(
     with serving(json.dumps(snapshot(Bench(1, 2).state, 0.0)).encode()) as url:
         write_status(path, document | {"url": url})
         code, text = shown(capsys, "--state-dir", tmp_path)
-    assert code == 0 and "epoch 0, train: miners train" in text
+    assert code == 0 and "epoch 1, train: miners train" in text
     code, text = shown(capsys, "--state-dir", tmp_path)
     assert code == 1 and "its process runs, but" in text and "does not answer" in text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import re
@@ -36,6 +37,21 @@ def restore_logs():
     logger.remove()
     logger.configure(extra={"who": ""})
     logger.add(sys.stderr)
+
+
+def test_json_logs_are_one_object_a_line_whatever_is_said(tmp_path):
+    sink = io.StringIO()
+    logs.setup("INFO", who="m1", sink=sink, file=tmp_path / "neuron.log", as_json=True)
+    logger.info("of {} and {{braces}} <red>tags</red>\nand lines", 3)
+    try:
+        raise ValueError("told")
+    except ValueError:
+        logger.exception("failed")
+    lines = [json.loads(line) for line in sink.getvalue().splitlines()]
+    assert [line["text"] for line in lines] == ["of 3 and {braces} <red>tags</red>\nand lines", "failed"]
+    assert lines[0]["who"] == "m1" and lines[0]["level"] == "INFO" and lines[0]["at"].endswith("+00:00")
+    assert "ValueError: told" in lines[1]["error"] and "error" not in lines[0]
+    assert len((tmp_path / "neuron.log").read_text().splitlines()) == 2
 
 
 def test_stdlib_logging_goes_to_loguru_with_the_hotkey_bound(tmp_path):

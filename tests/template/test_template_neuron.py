@@ -176,12 +176,13 @@ async def test_a_neuron_error_in_every_step_surfaces_as_itself(make):
         await neuron.run()
 
 
-async def test_sigterm_stops_after_the_step(make):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_stops_after_the_step(make, number):
     neuron = make(script=("work",))
 
     async def step() -> None:
         if neuron.steps == 0:  # once only: the second signal is meant to kill
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     neuron.step = step
     await asyncio.wait_for(neuron.run(), 5)

@@ -186,8 +186,9 @@ def test_what_follows_a_carry_can_be_replayed() -> None:
     assert len(digests) == 3
 
 
-def test_graphs_of_the_old_weights_are_not_used_after_a_carry() -> None:
-    spec = small_spec({"stages": 2}, accumulate=1, activation_codec="fp32")
+@pytest.mark.parametrize("stash", [0, 2])
+def test_a_graph_is_a_shortcut_also_after_a_carry(stash: int) -> None:
+    spec = small_spec({"stages": 2}, accumulate=1, activation_codec="fp32", stash=stash)
     kept, forgot = (StageRunner(spec, 0, max_graphs=n) for n in (2, 0))
     size = (spec.train.microbatch, spec.model.seq, spec.model.boundary)
     grad = codec.encode(np.random.default_rng(0).normal(0, 1, size).astype(np.float32), "fp32")

@@ -41,7 +41,7 @@ def test_the_stages_clips_add_up_to_the_models() -> None:
 def test_adamw_equals_torchs() -> None:
     train = dataclasses.replace(TrainSpec(), weight_decay=0.3)
     ours, theirs = (init_stage(Stage(SMALL, 1), seed=0) for _ in range(2))
-    weights, _ = bind_flat(ours)
+    weights = bind_flat(ours)
     mine = AdamW(train, SMALL, 1, weights)
     matrices = [p for p in theirs.parameters() if p.ndim > 1]
     norms = [p for p in theirs.parameters() if p.ndim == 1]
@@ -54,7 +54,7 @@ def test_adamw_equals_torchs() -> None:
             p.grad = gradient[at : at + p.numel()].view_as(p)
             at += p.numel()
         torchs.step()
-        mine.step(gradient, 1e-2)
+        mine.step(weights, gradient, 1e-2)
     expected = torch.cat([p.detach().flatten() for p in theirs.parameters()])
     assert torch.allclose(weights, expected, atol=1e-6)
 
@@ -86,7 +86,7 @@ def test_the_validators_half_needs_no_torch() -> None:
 
 
 def muon_of(train: TrainSpec, index: int) -> tuple[Muon, torch.Tensor]:
-    weights, _ = bind_flat(init_stage(Stage(SMALL, index), seed=0))
+    weights = bind_flat(init_stage(Stage(SMALL, index), seed=0))
     return Muon(train, SMALL, index, weights), weights
 
 
@@ -119,7 +119,7 @@ def test_muon_is_torchs_but_for_bfloat16() -> None:
             at += p.numel()
         moved.step()
         others.step()
-        mine.step(gradient, 1e-2)
+        mine.step(weights, gradient, 1e-2)
     flat = torch.cat([p.detach().flatten() for p in theirs.parameters()])
     # bfloat16 has 8 bits, and five products of it are made one after the other.
     assert float((weights - flat).norm() / (flat - start).norm()) < 0.03
@@ -135,7 +135,7 @@ def test_muon_moves_every_matrix_by_the_same_root_mean_square() -> None:
     for index in range(SMALL.stages):
         mine, weights = muon_of(train, index)
         start = weights.clone()
-        mine.step(torch.randn(weights.numel(), generator=torch.Generator().manual_seed(0)), 1e-2)
+        mine.step(weights, torch.randn(weights.numel(), generator=torch.Generator().manual_seed(0)), 1e-2)
         at = 0
         for p in parameters(SMALL, index):
             moved = (weights - start)[at : at + p.size]
@@ -163,13 +163,13 @@ def test_a_reset_optimiser_is_a_new_one(name: str) -> None:
     gradient = torch.randn(parameter_count(SMALL, 0), generator=torch.Generator().manual_seed(0))
     results = []
     for warm in (True, False):
-        weights, _ = bind_flat(init_stage(Stage(SMALL, 0), seed=0))
+        weights = bind_flat(init_stage(Stage(SMALL, 0), seed=0))
         optimiser = make(train, SMALL, 0, weights)
         if warm:
             start = weights.clone()
-            optimiser.step(-gradient, 1e-2)
+            optimiser.step(weights, -gradient, 1e-2)
             optimiser.reset()
             weights.copy_(start)
-        optimiser.step(gradient, 1e-2)
+        optimiser.step(weights, gradient, 1e-2)
         results.append(weights)
     assert torch.equal(*results)

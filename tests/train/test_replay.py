@@ -324,7 +324,7 @@ def test_passes_in_another_order_have_other_steps_and_other_outputs() -> None:
         # All backward passes first, so that every forward pass would have been done with the last weights.
         passes.sort(key=lambda done: done.op)
 
-    assert bad(retold(miner, later)) == {"passes"}
+    assert bad(retold(miner, later)) >= {"passes"}
 
     def renumbered(passes: list[Pass]) -> None:
         later(passes)

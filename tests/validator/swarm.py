@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +41,7 @@ class Swarm:
     def __init__(self, folder: Path, spec: RunSpec) -> None:
         self.folder = folder
         self.spec = spec
+        self.validator_flags: list[str] = []
         self.chain = MemoryLedger(block=100)
         self.validator: IotaValidator = None  # type: ignore[assignment]
         self.miners: dict[str, IotaMiner] = {}
@@ -70,7 +71,7 @@ class Swarm:
     def add_validator(self, pool: Compute | None = None) -> IotaValidator:
         """A validator process; on the run directory of the one before it, if there was one."""
         flags = ["--run.dir", str(self.folder / "run"), "--run.spec", str(self.folder / "spec.json")]
-        settings = parse(ValidatorSettings, [*self.flags("validator"), *flags])
+        settings = parse(ValidatorSettings, [*self.flags("validator"), *flags, *self.validator_flags])
         wallet = self.wallet("validator")
         chain = MemoryChain(wallet.hotkey.ss58_address, self.chain)
         pool = pool or ThreadCompute()
@@ -78,10 +79,10 @@ class Swarm:
         self.tasks[self.validator] = asyncio.create_task(self.validator.run())
         return self.validator
 
-    def add_miner(self, name: str, kind: type[IotaMiner] = IotaMiner) -> IotaMiner:
+    def add_miner(self, name: str, kind: type[IotaMiner] = IotaMiner, flags: Sequence[str] = ()) -> IotaMiner:
         wallet = self.wallet(name)
         self.chain.register(NETUID, wallet.hotkey.ss58_address)
-        settings = parse(MinerSettings, self.flags(name))
+        settings = parse(MinerSettings, [*self.flags(name), *flags])
         self.miners[name] = kind(settings, MemoryChain(wallet.hotkey.ss58_address, self.chain), wallet)
         self.tasks[self.miners[name]] = asyncio.create_task(self.miners[name].run())
         return self.miners[name]
@@ -128,7 +129,9 @@ class Swarm:
         """The state after the last epoch was evaluated and its scores are weights on chain."""
         await self.phase(Phase.DONE, within_s=within_s)
         last = self.state.reports[-1]
-        await self.until(lambda: last.eval_loss is not None and last.weights_set.startswith("block"), 10.0, "the end")
+        await self.until(
+            lambda: last.eval_loss is not None and last.weights_set.startswith("block"), within_s, "the end"
+        )
         return self.state
 
     async def blocks(self) -> None:
@@ -138,10 +141,13 @@ class Swarm:
 
 
 @contextlib.asynccontextmanager
-async def swarm(folder: Path, miners: int = 3, **swarm_spec: Any) -> AsyncIterator[Swarm]:
+async def swarm(
+    folder: Path, miners: int = 3, validator_flags: Sequence[str] = (), **swarm_spec: Any
+) -> AsyncIterator[Swarm]:
     """A validator and `miners` miners at work; all are stopped at the end."""
     spec = small_spec(write_text(folder / "text"), **({"start_miners": max(1, miners)} | swarm_spec))
     built = Swarm(folder, spec)
+    built.validator_flags = list(validator_flags)
     clock = asyncio.create_task(built.blocks())
     built.add_validator()
     for number in range(miners):

@@ -32,6 +32,11 @@ def old_knot() -> weakref.ref[Knot]:
     return weakref.ref(knot)
 
 
+def much_is_made() -> None:
+    """More than Python leaves unlooked at."""
+    gc.collect(0)
+
+
 def test_train_is_never_interrupted_within_an_hour() -> None:
     knot, rounds = old_knot(), Rounds(0.0)
     for second in range(0, int(LONGEST_S), 60):
@@ -42,10 +47,18 @@ def test_train_is_never_interrupted_within_an_hour() -> None:
 def test_install_lets_go_of_cycles_once() -> None:
     knot, rounds = old_knot(), Rounds(0.0)
     rounds.look(Phase.REDUCE, 1.0)
+    much_is_made()
     assert rounds.look(Phase.INSTALL, 2.0) and knot() is None
+    much_is_made()
     assert not rounds.look(Phase.INSTALL, 3.0)
     rounds.look(Phase.TRAIN, 4.0)
     assert rounds.look(Phase.INSTALL, 5.0)
+
+
+def test_install_looks_at_nothing_when_little_was_made() -> None:
+    rounds = Rounds(0.0)
+    old_knot()
+    assert not rounds.look(Phase.INSTALL, 1.0)
 
 
 def test_an_hour_without_install_is_long_enough() -> None:

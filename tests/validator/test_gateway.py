@@ -34,10 +34,14 @@ class Border:
     def __init__(self) -> None:
         self.core = Orchestrator(SPEC)
         self.events: list[e.Event] = []
+        self.obeyed: list[Any] = []
+        self.relays = True
         self.chain = {A: "10.0.0.7", B: "10.0.0.7", C: "10.0.0.7"}
         self.gateway = Gateway(
             SPEC, lambda: "http://v:1/v1/channel", self.core.state.miners.get, self.chain.get, self.post, lambda: NOW,
             lambda: self.core.state, lambda hotkey, data, signature: signature == SIGNED,
+            lambda hotkey: f"http://v:1/v1/relay/{hotkey}" if self.relays else "",
+            lambda hotkey, message: self.obeyed.append((hotkey, message)),
         )  # fmt: skip
         self.gateway.opened = True
         self.core.handle(started(SPEC))
@@ -97,6 +101,74 @@ async def test_the_address_a_miner_calls_from_is_as_good_as_the_one_on_chain(bor
     border.chain[B] = "0.0.0.0"
     assert (await border.join(source="10.0.0.7")).accepted
     assert not (await border.join(source="10.9.9.9")).accepted
+
+
+async def test_who_names_no_address_is_relayed_or_told_that_nothing_is(border: Border) -> None:
+    nowhere = {"axon_ip": "", "axon_port": 0, "data_url": ""}
+    assert (await border.join(source="192.0.2.1", **nowhere)).accepted
+    joined = border.events[-1]
+    assert isinstance(joined, e.MinerJoined)
+    assert (joined.axon, joined.data_url) == ("", f"http://v:1/v1/relay/{B}")
+    assert "or no axon" in (await border.join(data_url="")).reason
+    assert "--blobs.bucket" not in (await border.join(axon_port=0)).reason
+    border.relays = False
+    assert "relays nothing; open a port" in (await border.join(**nowhere)).reason
+
+
+FOLDER = f"{B}/{'0a' * 16}"
+PORTLESS = {"axon_ip": "", "axon_port": 0}
+
+
+@pytest.mark.parametrize(
+    "base", ["https://b.s3.eu-west-1.amazonaws.com", "https://pub.example.org/a/b-c", "http://192.0.2.1:9000/bucket"]
+)
+async def test_a_bucket_is_where_a_miner_without_a_port_says(border: Border, base: str) -> None:
+    assert (await border.join(source="192.0.2.1", data_url=f"{base}/{FOLDER}", **PORTLESS)).accepted
+    joined = border.events[-1]
+    assert isinstance(joined, e.MinerJoined) and (joined.axon, joined.data_url) == ("", f"{base}/{FOLDER}")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (f"https://host.example/{A}/{'0a' * 16}", "/HOTKEY/"),
+        (f"https://host.example/{FOLDER}/", "/HOTKEY/"),
+        (f"https://host.example/{B}/{'0a' * 15}", "/HOTKEY/"),
+        (f"https://host.example/{B}/../{FOLDER}?x", "/HOTKEY/"),
+        (f"https://user:pass@host.example/{FOLDER}", "/HOTKEY/"),
+        (f"https://host.example/{'x' * 100}/{FOLDER}", "200 characters"),
+        (f"http://host.example/{FOLDER}", "by https at a public name"),
+        (f"https://host.example:22/{FOLDER}", "on the usual port"),
+        (f"https://localhost/{FOLDER}", "public name"),
+        (f"https://router.local/{FOLDER}", "public name"),
+        (f"https://127.1/{FOLDER}", "public name"),
+        (f"https://10.0x1/{FOLDER}", "public name"),
+        (f"https://bucket.localhost./{FOLDER}", "public name"),
+        (f"http://192.0.2.9/{FOLDER}", "must be at your own"),
+        (f"https://169.254.169.254/{FOLDER}", "must be at your own"),
+        (f"http://[::1]/{FOLDER}", "must be at your own"),
+    ],
+)
+async def test_a_bucket_that_would_make_others_call_somebody_is_refused(border: Border, url: str, words: str) -> None:
+    # The fields are looked at here; what the protocol itself refuses does not come this far.
+    synapse = Join.model_construct(
+        spec_version=SPEC_VERSION, boot="12345678", threads=1, accepted=False, reason="", data_url=url, **PORTLESS
+    )
+    synapse.set_terminals({"hotkey": B, "ip": "192.0.2.1"}, {})
+    reply = await border.gateway.join(synapse)
+    assert not reply.accepted and words in reply.reason and border.events == []
+
+
+async def test_a_bucket_needs_a_validator_that_relays_what_is_not_in_it(border: Border) -> None:
+    border.relays = False
+    reply = await border.join(data_url=f"https://host.example/{FOLDER}", **PORTLESS)
+    assert not reply.accepted and "relays nothing" in reply.reason
+
+
+def test_the_answer_to_an_order_is_not_for_the_core(border: Border) -> None:
+    told = m.Obeyed(3, True, "")
+    border.gateway.message(A, told)
+    assert border.obeyed == [(A, told)] and border.events == []
 
 
 async def test_a_full_house_is_said(border: Border) -> None:

@@ -56,6 +56,28 @@ def test_no_more_urls_are_named_than_a_fetcher_takes(outgoing: Outgoing, store: 
     assert len(blob.urls) == 4 and blob.urls[-1] == f"http://127.0.0.1:80/v1/blobs/{name}"
 
 
+def test_what_a_bucket_does_not_have_the_validator_relays(outgoing: Outgoing, store: MemoryStore) -> None:
+    folder = f"https://bucket.example/{READER}/{'0a' * 16}"
+    name = store.put(b"mine").digest
+    there, relay = f"{folder}/v1/blobs/{name}", f"http://127.0.0.1:80/v1/relay/{READER}/v1/blobs/{name}"
+    own = f"http://127.0.0.1:80/v1/blobs/{name}"
+    ref = BlobRef(name, 4, (there,))
+    assert outgoing.blob(ref, READER).urls == (there, relay, own)
+    # It has installed the state, which is not uploaded for that.
+    assert outgoing.blob(BlobRef(name, 4), READER, [folder]).urls == (relay, own)
+    assert outgoing.blob(ref, READER, [folder]).urls == (there, relay, own)
+
+
+def test_another_validator_knows_who_relays(store: MemoryStore) -> None:
+    elsewhere = "http://10.0.0.9:81"
+    follower = Outgoing("the run", signer("V"), lambda: NOW, store, lambda: pytest.fail(), elsewhere=lambda: elsewhere)
+    name = digest("x")
+    there = f"https://bucket.example/{READER}/{'0a' * 16}/v1/blobs/{name}"
+    assert follower.blob(BlobRef(name, 4, (there,)), READER).urls == (
+        there, f"{elsewhere}/v1/relay/{READER}/v1/blobs/{name}", f"{elsewhere}/v1/blobs/{name}",
+    )  # fmt: skip
+
+
 def manifest(outgoing: Outgoing) -> StageManifest:
     shards = (
         ShardRef(0, 3, BlobRef(digest("w0"), 12), BlobRef(digest("m0"), 12)),

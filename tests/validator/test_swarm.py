@@ -102,17 +102,17 @@ async def test_a_miner_that_disappears_in_a_merge_costs_seconds_and_no_parameter
 class Liar(Merger):
     """Publishes a result that differs in one bit."""
 
-    def _publish(self, place: Place, made: ReducedShard, digests: Sequence[str]) -> None:
+    async def _publish(self, place: Place, made: ReducedShard, digests: Sequence[str]) -> None:
         weights = made.weights[:-4] + bytes([made.weights[-4] ^ 1]) + made.weights[-3:]
         lie = made._replace(weights=weights)
-        super()._publish(place, lie, [digest_of(part) for part in lie])
+        await super()._publish(place, lie, [digest_of(part) for part in lie])
 
 
 class Recorder(Merger):
     published: dict[Place, str]
 
-    def _publish(self, place: Place, made: ReducedShard, digests: Sequence[str]) -> None:
-        super()._publish(place, made, digests)
+    async def _publish(self, place: Place, made: ReducedShard, digests: Sequence[str]) -> None:
+        await super()._publish(place, made, digests)
         self.published = {**getattr(self, "published", {}), place: self._results[place].weights.digest}
 
 

@@ -81,6 +81,7 @@ for _call, (_argument, _name) in _POSITIVE.items():
 
 @handles("AdminUtils.sudo_set_activity_cutoff")
 def set_activity_cutoff(context: Context, args: dict[str, Any]) -> None:
+    """The owner or root sets after how many blocks without weights a validator counts no more."""
     subnet = _authorised(context, args["netuid"])
     if args["activity_cutoff"] < _MIN_ACTIVITY_CUTOFF:
         raise module_error("ActivityCutoffTooLow")
@@ -89,6 +90,7 @@ def set_activity_cutoff(context: Context, args: dict[str, Any]) -> None:
 
 @handles("AdminUtils.sudo_set_max_allowed_uids")
 def set_max_allowed_uids(context: Context, args: dict[str, Any]) -> None:
+    """The owner or root sets how many neurons there may be, never fewer than there are."""
     subnet, limit = _authorised(context, args["netuid"]), args["max_allowed_uids"]
     if limit < subnet.size:
         raise DispatchFailure("Module", "AdminUtils.MaxAllowedUIdsLessThanCurrentUIds")
@@ -97,6 +99,7 @@ def set_max_allowed_uids(context: Context, args: dict[str, Any]) -> None:
 
 @handles("AdminUtils.sudo_set_max_allowed_validators")
 def set_max_allowed_validators(context: Context, args: dict[str, Any]) -> None:
+    """The owner or root sets how many permits there are, at most one for each uid."""
     subnet, limit = _authorised(context, args["netuid"]), args["max_allowed_validators"]
     if limit > subnet.params.max_uids:
         raise DispatchFailure("Module", "AdminUtils.MaxValidatorsLargerThanMaxUIds")
@@ -105,6 +108,7 @@ def set_max_allowed_validators(context: Context, args: dict[str, Any]) -> None:
 
 @handles("AdminUtils.sudo_set_bonds_moving_average")
 def set_bonds_moving_average(context: Context, args: dict[str, Any]) -> None:
+    """The owner or root sets the pace of bonds, in millionths; the owner's bound is lower."""
     subnet, value = _authorised(context, args["netuid"]), args["bonds_moving_average"]
     if value > 1_000_000 or (not context.is_root and value > _MAX_OWNER_BONDS_AVERAGE):
         raise DispatchFailure("Module", "AdminUtils.BondsMovingAverageMaxReached")
@@ -136,6 +140,7 @@ def set_alpha_values(context: Context, args: dict[str, Any]) -> None:
 
 @handles("AdminUtils.sudo_set_alpha_sigmoid_steepness")
 def set_alpha_sigmoid_steepness(context: Context, args: dict[str, Any]) -> None:
+    """The owner or root sets the steepness of liquid alpha; below 0 only root may."""
     subnet, steepness = _authorised(context, args["netuid"]), args["steepness"]
     if steepness < 0 and not context.is_root:
         raise DispatchFailure("Module", "AdminUtils.NegativeSigmoidSteepness")
@@ -144,6 +149,7 @@ def set_alpha_sigmoid_steepness(context: Context, args: dict[str, Any]) -> None:
 
 @handles("AdminUtils.sudo_set_sn_owner_hotkey")
 def set_owner_hotkey(context: Context, args: dict[str, Any]) -> None:
+    """The owner or root names another hotkey of the owner as the subnet's."""
     subnet, hotkey = _authorised(context, args["netuid"]), args["hotkey"]
     if context.state.owners.get(hotkey) != subnet.owner_coldkey:
         raise module_error("NonAssociatedColdKey")
@@ -153,9 +159,11 @@ def set_owner_hotkey(context: Context, args: dict[str, Any]) -> None:
 
 @handles("AdminUtils.sudo_set_min_burn")
 def set_min_burn(context: Context, args: dict[str, Any]) -> None:
+    """The owner or root sets the least price of a registration, in rao."""
     _set_burn_bounds(context, args["netuid"], args["min_burn"], None)
 
 
 @handles("AdminUtils.sudo_set_max_burn")
 def set_max_burn(context: Context, args: dict[str, Any]) -> None:
+    """The owner or root sets the highest price of a registration, in rao."""
     _set_burn_bounds(context, args["netuid"], None, args["max_burn"])

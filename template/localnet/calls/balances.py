@@ -52,16 +52,19 @@ def move_balance(context: Context, source: AccountId, dest: AccountId, amount: i
 
 @handles("Balances.transfer_allow_death")
 def transfer_allow_death(context: Context, args: dict[str, Any]) -> None:
+    """Send rao, be it all that the signer has."""
     move_balance(context, context.signed(), address(args["dest"]), args["value"], keep_alive=False)
 
 
 @handles("Balances.transfer_keep_alive")
 def transfer_keep_alive(context: Context, args: dict[str, Any]) -> None:
+    """Send rao, and keep the existential deposit."""
     move_balance(context, context.signed(), address(args["dest"]), args["value"], keep_alive=True)
 
 
 @handles("Balances.transfer_all")
 def transfer_all(context: Context, args: dict[str, Any]) -> None:
+    """Send all that is free, but for the existential deposit with `keep_alive`."""
     signer, keep = context.signed(), bool(args["keep_alive"])
     reserve = context.state.config.existential_deposit if keep else 0
     amount = max(context.state.free(signer) - reserve, 0)
@@ -70,6 +73,7 @@ def transfer_all(context: Context, args: dict[str, Any]) -> None:
 
 @handles("Balances.force_transfer")
 def force_transfer(context: Context, args: dict[str, Any]) -> None:
+    """Root sends somebody else's rao."""
     if not context.is_root:
         raise DispatchFailure("BadOrigin")
     move_balance(context, address(args["source"]), address(args["dest"]), args["value"], keep_alive=False)

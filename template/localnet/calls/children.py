@@ -48,6 +48,7 @@ def set_children(context: Context, args: dict[str, Any]) -> None:
 
 @handles("SubtensorModule.set_childkey_take")
 def set_childkey_take(context: Context, args: dict[str, Any]) -> None:
+    """A hotkey's owner sets its share (of 65535) of what it earns as a child; 18 % at most."""
     subnet = _owned(context, args["netuid"], args["hotkey"])
     if args["take"] > DEFAULT_TAKE:
         raise module_error("InvalidChildkeyTake")
@@ -57,6 +58,7 @@ def set_childkey_take(context: Context, args: dict[str, Any]) -> None:
 
 @handles("SubtensorModule.set_pending_childkey_cooldown")
 def set_pending_childkey_cooldown(context: Context, args: dict[str, Any]) -> None:
+    """Root sets after how many blocks new children count."""
     if not context.is_root:
         raise DispatchFailure("BadOrigin")
     context.state.child_cooldown = args["cooldown"]

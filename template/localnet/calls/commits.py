@@ -14,6 +14,7 @@ from template.localnet.hash_commits import Reveal, commit_hash, reveal_hash
 @handles("SubtensorModule.commit_weights")
 @handles("SubtensorModule.commit_mechanism_weights")
 def commit_weights(context: Context, args: dict[str, Any]) -> None:
+    """Commit to the hash of weights that are revealed later."""
     hotkey, digest = context.signed(), args["commit_hash"]
     subnet = existing_subnet(context.state, args)
     commit_hash(context.state, subnet, hotkey, digest)
@@ -23,6 +24,7 @@ def commit_weights(context: Context, args: dict[str, Any]) -> None:
 @handles("SubtensorModule.reveal_weights")
 @handles("SubtensorModule.reveal_mechanism_weights")
 def reveal_weights(context: Context, args: dict[str, Any]) -> None:
+    """Show the weights of an earlier commit; they must have its hash, and its epoch must be the right one."""
     hotkey = context.signed()
     subnet = existing_subnet(context.state, args)
     reveal = Reveal(args["uids"], args["values"], args["salt"], args["version_key"])
@@ -59,6 +61,7 @@ def _each(context: Context, netuids: list[int], act: Callable[[int], None]) -> N
 
 @handles("SubtensorModule.batch_commit_weights")
 def batch_commit_weights(context: Context, args: dict[str, Any]) -> None:
+    """Commit for several subnets; one that fails is told of in an event, the others stand."""
     netuids, hashes = args["netuids"], args["commit_hashes"]
     if len(netuids) != len(hashes):
         raise module_error("InputLengthsUnequal")
@@ -67,6 +70,7 @@ def batch_commit_weights(context: Context, args: dict[str, Any]) -> None:
 
 @handles("SubtensorModule.batch_set_weights")
 def batch_set_weights(context: Context, args: dict[str, Any]) -> None:
+    """Set weights of several subnets; one that fails is told of in an event, the others stand."""
     netuids, rows, keys = args["netuids"], args["weights"], args["version_keys"]
     if not len(netuids) == len(rows) == len(keys):
         raise module_error("InputLengthsUnequal")

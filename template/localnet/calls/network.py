@@ -27,16 +27,19 @@ def _register(context: Context, hotkey: AccountId, identity: dict[str, bytes] | 
 
 @handles("SubtensorModule.register_network")
 def register_network(context: Context, args: dict[str, Any]) -> None:
+    """A new subnet for the locked TAO; the signer owns it, `hotkey` is its first neuron."""
     _register(context, args["hotkey"], None)
 
 
 @handles("SubtensorModule.register_network_with_identity")
 def register_network_with_identity(context: Context, args: dict[str, Any]) -> None:
+    """The same, with name, site and other public words at once."""
     _register(context, args["hotkey"], args["identity"])
 
 
 @handles("SubtensorModule.start_call")
 def start_call(context: Context, args: dict[str, Any]) -> None:
+    """The owner lets emission begin, once the start delay has passed."""
     netuid, signer, state = args["netuid"], context.signed(), context.state
     subnet = state.subnets.get(netuid)
     if subnet is None:
@@ -53,6 +56,7 @@ def start_call(context: Context, args: dict[str, Any]) -> None:
 
 @handles("SubtensorModule.set_subnet_identity")
 def set_subnet_identity(context: Context, args: dict[str, Any]) -> None:
+    """The owner sets the subnet's public words; each has a greatest length."""
     netuid = args["netuid"]
     subnet = context.state.subnets.get(netuid)
     if subnet is None:
@@ -66,6 +70,7 @@ def set_subnet_identity(context: Context, args: dict[str, Any]) -> None:
 
 @handles("SubtensorModule.set_identity")
 def set_identity(context: Context, args: dict[str, Any]) -> None:
+    """A coldkey with a registered hotkey sets its own public words."""
     coldkey = context.signed()
     if not context.state.hotkeys_of(coldkey):
         raise module_error("HotKeyNotRegisteredInNetwork")

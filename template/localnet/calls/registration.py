@@ -20,6 +20,7 @@ def _register(context: Context, netuid: int, hotkey: AccountId) -> None:
 
 @handles("SubtensorModule.burned_register")
 def burned_register(context: Context, args: dict[str, Any]) -> None:
+    """A hotkey becomes a neuron of a subnet for the present price, which is burnt."""
     _register(context, args["netuid"], args["hotkey"])
 
 
@@ -43,12 +44,14 @@ def register(context: Context, args: dict[str, Any]) -> None:
 
 @handles("SubtensorModule.root_register")
 def root_register(context: Context, args: dict[str, Any]) -> None:
+    """A hotkey gets a seat in the root subnet; the one with the least stake gives way."""
     uid = registration.register_root(context.state, context.signed(), args["hotkey"])
     context.emit("SubtensorModule", "NeuronRegistered", (ROOT_NETUID, uid, args["hotkey"]))
 
 
 @handles("SubtensorModule.try_associate_hotkey")
 def try_associate_hotkey(context: Context, args: dict[str, Any]) -> None:
+    """Note that a hotkey is the signer's, if it is nobody's yet."""
     context.state.associate(args["hotkey"], context.signed())
 
 
@@ -64,6 +67,7 @@ def _owned(context: Context, hotkey: AccountId) -> AccountId:
 
 @handles("SubtensorModule.decrease_take")
 def decrease_take(context: Context, args: dict[str, Any]) -> None:
+    """A hotkey's owner asks for a smaller share of what its stakers earn; must be smaller."""
     hotkey, take = args["hotkey"], args["take"]
     coldkey = _owned(context, hotkey)
     if take >= context.state.take_of(hotkey):
@@ -74,6 +78,7 @@ def decrease_take(context: Context, args: dict[str, Any]) -> None:
 
 @handles("SubtensorModule.increase_take")
 def increase_take(context: Context, args: dict[str, Any]) -> None:
+    """A hotkey's owner asks for a larger share of what its stakers earn; 18 % at most."""
     hotkey, take = args["hotkey"], args["take"]
     coldkey = _owned(context, hotkey)
     if take <= context.state.take_of(hotkey):

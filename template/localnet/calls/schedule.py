@@ -23,6 +23,7 @@ def _owned(context: Context, netuid: int) -> Subnet:
 
 @handles("SubtensorModule.set_tempo")
 def set_tempo(context: Context, args: dict[str, Any]) -> None:
+    """The owner or root sets how many blocks an epoch of the subnet has, at least 1."""
     subnet, tempo = _owned(context, args["netuid"]), args["tempo"]
     if tempo < 1:
         raise module_error("TempoOutOfBounds")

@@ -56,6 +56,7 @@ def serve_axon(context: Context, args: dict[str, Any]) -> None:
 
 @handles("SubtensorModule.serve_prometheus")
 def serve_prometheus(context: Context, args: dict[str, Any]) -> None:
+    """A registered hotkey announces where its metrics are; as often as its axon may be."""
     hotkey, state, netuid = context.signed(), context.state, args["netuid"]
     _check_address(args["ip"], args["ip_type"], args["port"])
     _check_registered(state, hotkey)

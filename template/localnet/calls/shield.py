@@ -15,6 +15,7 @@ _MAX_BYTES = 8192
 
 @handles(_SUBMIT)
 def submit_encrypted(context: Context, args: dict[str, Any]) -> None:
+    """Take a sealed extrinsic; the block's author opens it and puts it behind this one."""
     who, ciphertext = context.signed(), args["ciphertext"]
     if len(ciphertext) > _MAX_BYTES:
         raise DispatchFailure("Module", "MevShield.WeightExceedsAbsoluteMax")

@@ -66,11 +66,13 @@ def _unstake(context: Context, hotkey: AccountId, netuid: int, alpha: int) -> in
 
 @handles("SubtensorModule.add_stake")
 def add_stake(context: Context, args: dict[str, Any]) -> None:
+    """Turn rao into a subnet's alpha on a hotkey, at the pool's price."""
     _stake(context, args["hotkey"], args["netuid"], args["amount_staked"])
 
 
 @handles("SubtensorModule.add_stake_limit")
 def add_stake_limit(context: Context, args: dict[str, Any]) -> None:
+    """The same up to a price; without `allow_partial` all or nothing."""
     subnet = _open_subnet(context.state, args["netuid"])
     wanted = args["amount_staked"]
     possible = tao_within_limit(subnet, wanted, args["limit_price"])
@@ -81,11 +83,13 @@ def add_stake_limit(context: Context, args: dict[str, Any]) -> None:
 
 @handles("SubtensorModule.remove_stake")
 def remove_stake(context: Context, args: dict[str, Any]) -> None:
+    """Turn a subnet's alpha on a hotkey back into rao, at the pool's price."""
     _unstake(context, args["hotkey"], args["netuid"], args["amount_unstaked"])
 
 
 @handles("SubtensorModule.remove_stake_limit")
 def remove_stake_limit(context: Context, args: dict[str, Any]) -> None:
+    """The same down to a price; without `allow_partial` all or nothing."""
     subnet = _open_subnet(context.state, args["netuid"])
     wanted = args["amount_unstaked"]
     possible = alpha_within_limit(subnet, wanted, args["limit_price"])
@@ -96,6 +100,7 @@ def remove_stake_limit(context: Context, args: dict[str, Any]) -> None:
 
 @handles("SubtensorModule.remove_stake_full_limit")
 def remove_stake_full_limit(context: Context, args: dict[str, Any]) -> None:
+    """All of the signer's alpha on a hotkey back into rao, unless that moves the price below the limit."""
     subnet = _open_subnet(context.state, args["netuid"])
     alpha = context.state.stake_of(args["hotkey"], context.signed(), args["netuid"])
     limit = args["limit_price"]
@@ -160,6 +165,7 @@ def _relocate(
 
 @handles("SubtensorModule.move_stake")
 def move_stake(context: Context, args: dict[str, Any]) -> None:
+    """The signer's alpha from one hotkey, and maybe subnet, to another."""
     coldkey, origin, target = context.signed(), args["origin_hotkey"], args["destination_hotkey"]
     netuids = (args["origin_netuid"], args["destination_netuid"])
     tao = _relocate(context, origin, (target, coldkey), netuids, args["alpha_amount"])
@@ -168,6 +174,7 @@ def move_stake(context: Context, args: dict[str, Any]) -> None:
 
 @handles("SubtensorModule.transfer_stake")
 def transfer_stake(context: Context, args: dict[str, Any]) -> None:
+    """The signer's alpha on a hotkey becomes another coldkey's."""
     coldkey, receiver, hotkey = context.signed(), args["destination_coldkey"], args["hotkey"]
     netuids = (args["origin_netuid"], args["destination_netuid"])
     tao = _relocate(context, hotkey, (hotkey, receiver), netuids, args["alpha_amount"])
@@ -176,6 +183,7 @@ def transfer_stake(context: Context, args: dict[str, Any]) -> None:
 
 @handles("SubtensorModule.swap_stake")
 def swap_stake(context: Context, args: dict[str, Any]) -> None:
+    """The signer's alpha on a hotkey from one subnet to another."""
     coldkey, hotkey = context.signed(), args["hotkey"]
     netuids = (args["origin_netuid"], args["destination_netuid"])
     if netuids[0] == netuids[1]:

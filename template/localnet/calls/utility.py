@@ -13,11 +13,13 @@ MAX_BATCH = 1000
 
 @handles("System.remark")
 def remark(context: Context, args: dict[str, Any]) -> None:
+    """Does nothing but to be signed and paid for."""
     context.signed()
 
 
 @handles("Timestamp.set")
 def set_timestamp(context: Context, args: dict[str, Any]) -> None:
+    """The block's time, Unix milliseconds; an inherent, nobody may sign it."""
     if context.signer is not None or context.is_root:
         raise DispatchFailure("BadOrigin")
     context.state.now_ms = args["now"]
@@ -31,6 +33,7 @@ def _checked(calls: list[Enum]) -> list[Enum]:
 
 @handles("Utility.batch_all")
 def batch_all(context: Context, args: dict[str, Any]) -> None:
+    """All these calls, or none of them."""
     for call in _checked(args["calls"]):
         run_call(context, call)
         context.emit("Utility", "ItemCompleted")
@@ -61,6 +64,7 @@ def _restore(context: Context, before: Any, mark: int) -> None:
 
 @handles("Sudo.sudo")
 def sudo(context: Context, args: dict[str, Any]) -> None:
+    """The holder of the sudo key makes a call as root; the event says whether it did."""
     if context.signed() != context.state.sudo_key:
         raise DispatchFailure("Module", "Sudo.RequireSudo")
     before, mark = context.state.clone(), len(context.state.events)

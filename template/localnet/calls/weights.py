@@ -16,6 +16,7 @@ MECHANISMS = 1  # every subnet has the one mechanism 0
 @handles("SubtensorModule.set_weights")
 @handles("SubtensorModule.set_mechanism_weights")
 def set_plain_weights(context: Context, args: dict[str, Any]) -> None:
+    """Set weights at once, where commit-reveal is off."""
     netuid, state = args["netuid"], context.state
     if netuid == ROOT_NETUID:
         raise module_error("CanNotSetRootNetworkWeights")
@@ -44,6 +45,7 @@ def existing_subnet(state: ChainState, args: dict[str, Any]) -> Subnet:
 @handles("SubtensorModule.commit_timelocked_weights")
 @handles("SubtensorModule.commit_timelocked_mechanism_weights")
 def commit_timelocked_weights(context: Context, args: dict[str, Any]) -> None:
+    """Take weights that are sealed until a round of drand; the chain itself reveals them."""
     hotkey, state, sealed, reveal_round = context.signed(), context.state, args["commit"], args["reveal_round"]
     subnet = existing_subnet(state, args)
     commit(state, subnet, hotkey, sealed, reveal_round, args["commit_reveal_version"])

@@ -145,36 +145,43 @@ def _selective(state: ChainState, netuid: int, indexes: list[int]) -> dict[str, 
 
 @serves("SubnetInfoRuntimeApi_get_metagraph")
 def get_metagraph(query: Query, netuid: int) -> dict[str, Any] | None:
+    """All neurons of a subnet and its parameters; None if there is no such subnet."""
     return _metagraph(query.state, query.state.subnets.get(netuid))
 
 
 @serves("SubnetInfoRuntimeApi_get_mechagraph")
 def get_mechagraph(query: Query, netuid: int, mecid: int) -> dict[str, Any] | None:
+    """The metagraph of mechanism 0, the only one there is; None of others."""
     return _metagraph(query.state, query.state.subnets.get(netuid)) if mecid == 0 else None
 
 
 @serves("SubnetInfoRuntimeApi_get_all_metagraphs")
 def get_all_metagraphs(query: Query) -> list[dict[str, Any] | None]:
+    """That of every subnet, by netuid."""
     return [_metagraph(query.state, subnet) for _, subnet in sorted(query.state.subnets.items())]
 
 
 @serves("SubnetInfoRuntimeApi_get_all_mechagraphs")
 def get_all_mechagraphs(query: Query) -> list[dict[str, Any] | None]:
+    """The same: every subnet has one mechanism."""
     return [_metagraph(query.state, subnet) for _, subnet in sorted(query.state.subnets.items())]
 
 
 @serves("SubnetInfoRuntimeApi_get_selective_metagraph")
 def get_selective_metagraph(query: Query, netuid: int, indexes: list[int]) -> dict[str, Any] | None:
+    """The metagraph with only the fields whose numbers are in `indexes`; None as above."""
     return _selective(query.state, netuid, indexes)
 
 
 @serves("SubnetInfoRuntimeApi_get_selective_mechagraph")
 def get_selective_mechagraph(query: Query, netuid: int, mecid: int, indexes: list[int]) -> dict[str, Any] | None:
+    """The same for mechanism 0; None of others."""
     return _selective(query.state, netuid, indexes) if mecid == 0 else None
 
 
 @serves("SubnetInfoRuntimeApi_get_subnet_state")
 def get_subnet_state(query: Query, netuid: int) -> dict[str, Any] | None:
+    """Stakes, permits, incentives and dividends of all uids as columns; no history of emission."""
     subnet = query.state.subnets.get(netuid)
     if subnet is None:
         return None

@@ -15,16 +15,19 @@ _LENGTH_BYTES = 4
 
 @serves("Metadata_metadata_at_version")
 def metadata_at_version(query: Query, version: int) -> bytes | None:
+    """SCALE metadata of version 14 or 15; None of others."""
     return query.metadata(version) if version in (14, 15) else None
 
 
 @serves("Metadata_metadata_versions")
 def metadata_versions(query: Query) -> list[int]:
+    """The versions of metadata that can be had."""
     return [14, 15]
 
 
 @serves("AccountNonceApi_account_nonce")
 def account_nonce(query: Query, account: bytes) -> int:
+    """How many extrinsics of an account are in blocks."""
     known = query.state.accounts.get(account)
     return 0 if known is None else known.nonce
 
@@ -42,4 +45,5 @@ def query_info(query: Query, data: bytes) -> dict[str, Any]:
 
 @serves("SubnetRegistrationRuntimeApi_get_network_registration_cost")
 def get_network_registration_cost(query: Query) -> int:
+    """What a new subnet locks, in rao; it does not move here."""
     return query.state.config.subnet_lock_cost

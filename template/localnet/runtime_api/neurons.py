@@ -26,6 +26,7 @@ def axon_of(subnet: Subnet, hotkey: AccountId) -> dict[str, int]:
 
 
 def coldkey_of(state: ChainState, hotkey: AccountId) -> AccountId:
+    """A hotkey's owner; the zero account if nobody's."""
     return state.owners.get(hotkey, ZERO_ACCOUNT)
 
 
@@ -60,23 +61,27 @@ def _full_neuron(state: ChainState, subnet: Subnet, uid: int) -> dict[str, Any]:
 
 @serves("NeuronInfoRuntimeApi_get_neurons")
 def get_neurons(query: Query, netuid: int) -> list[dict[str, Any]]:
+    """All neurons with their weights and bonds, by uid; none of an unknown subnet."""
     subnet = query.state.subnets.get(netuid)
     return [] if subnet is None else [_full_neuron(query.state, subnet, uid) for uid in range(subnet.size)]
 
 
 @serves("NeuronInfoRuntimeApi_get_neuron")
 def get_neuron(query: Query, netuid: int, uid: int) -> dict[str, Any] | None:
+    """One neuron with its weights and bonds; None if there is none."""
     subnet = query.state.subnets.get(netuid)
     return None if subnet is None or uid >= subnet.size else _full_neuron(query.state, subnet, uid)
 
 
 @serves("NeuronInfoRuntimeApi_get_neurons_lite")
 def get_neurons_lite(query: Query, netuid: int) -> list[dict[str, Any]]:
+    """All neurons without weights and bonds, by uid; none of an unknown subnet."""
     subnet = query.state.subnets.get(netuid)
     return [] if subnet is None else [_neuron(query.state, subnet, uid) for uid in range(subnet.size)]
 
 
 @serves("NeuronInfoRuntimeApi_get_neuron_lite")
 def get_neuron_lite(query: Query, netuid: int, uid: int) -> dict[str, Any] | None:
+    """One neuron without weights and bonds; None if there is none."""
     subnet = query.state.subnets.get(netuid)
     return None if subnet is None or uid >= subnet.size else _neuron(query.state, subnet, uid)

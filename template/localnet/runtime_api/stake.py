@@ -40,16 +40,19 @@ def _infos(state: ChainState, coldkey: AccountId) -> list[dict[str, Any]]:
 
 @serves("StakeInfoRuntimeApi_get_stake_info_for_coldkey")
 def get_stake_info_for_coldkey(query: Query, coldkey: AccountId) -> list[dict[str, Any]]:
+    """Each position of a coldkey: hotkey, subnet, alpha."""
     return _infos(query.state, coldkey)
 
 
 @serves("StakeInfoRuntimeApi_get_stake_info_for_coldkeys")
 def get_stake_info_for_coldkeys(query: Query, coldkeys: list[AccountId]) -> list[tuple[AccountId, list[Any]]]:
+    """The same for several."""
     return [(coldkey, _infos(query.state, coldkey)) for coldkey in coldkeys]
 
 
 @serves("StakeInfoRuntimeApi_get_stake_info_for_hotkey_coldkey_netuid")
 def get_stake_info(query: Query, hotkey: AccountId, coldkey: AccountId, netuid: int) -> dict[str, Any] | None:
+    """One position of a coldkey; None if it is empty."""
     return _stake_info(query.state, hotkey, coldkey, netuid)
 
 
@@ -75,21 +78,25 @@ def get_stake_fee(
     destination_coldkey: AccountId,
     amount: int,
 ) -> int:
+    """What moving stake costs besides the transaction: nothing here."""
     return 0  # the pool takes no fee; the transaction fee is separate
 
 
 @serves("StakeInfoRuntimeApi_get_coldkey_lock")
 def get_coldkey_lock(query: Query, coldkey: AccountId, netuid: int) -> None:
+    """Locked alpha: none, the calls that lock are not served."""
     return None  # the calls that lock stake are not served
 
 
 @serves("StakeInfoRuntimeApi_get_hotkey_conviction")
 def get_hotkey_conviction(query: Query, hotkey: AccountId, netuid: int) -> dict[str, int]:
+    """How long stake on a hotkey is locked, fixed point: 0 here."""
     return {"bits": 0}
 
 
 @serves("StakeInfoRuntimeApi_get_most_convicted_hotkey_on_subnet")
 def get_most_convicted_hotkey(query: Query, netuid: int) -> None:
+    """None: nothing is locked here."""
     return None
 
 
@@ -114,16 +121,19 @@ def _delegate(state: ChainState, hotkey: AccountId) -> dict[str, Any]:
 
 @serves("DelegateInfoRuntimeApi_get_delegates")
 def get_delegates(query: Query) -> list[dict[str, Any]]:
+    """Every hotkey with an owner: take, stakers, subnets, returns."""
     return [_delegate(query.state, hotkey) for hotkey in query.state.owners]
 
 
 @serves("DelegateInfoRuntimeApi_get_delegate")
 def get_delegate(query: Query, hotkey: AccountId) -> dict[str, Any] | None:
+    """One of them; None for a hotkey without an owner."""
     return _delegate(query.state, hotkey) if hotkey in query.state.owners else None
 
 
 @serves("DelegateInfoRuntimeApi_get_delegated")
 def get_delegated(query: Query, coldkey: AccountId) -> list[tuple[dict[str, Any], tuple[int, int]]]:
+    """Where a coldkey has stake: the delegate, and (netuid, alpha in rao)."""
     state = query.state
     return [
         (_delegate(state, hotkey), (netuid, state.stake_of(hotkey, coldkey, netuid)))
@@ -140,11 +150,13 @@ def _price(state: ChainState, netuid: int) -> int:
 
 @serves("SwapRuntimeApi_current_alpha_price")
 def current_alpha_price(query: Query, netuid: int) -> int:
+    """Rao for 10^9 rao of alpha, as the pool stands."""
     return _price(query.state, netuid)
 
 
 @serves("SwapRuntimeApi_current_alpha_price_all")
 def current_alpha_price_all(query: Query) -> list[dict[str, int]]:
+    """The same for every subnet."""
     return [{"netuid": netuid, "price": _price(query.state, netuid)} for netuid in sorted(query.state.subnets)]
 
 
@@ -161,6 +173,7 @@ def _simulated(tao: int, alpha: int, tao_slippage: int, alpha_slippage: int) -> 
 
 @serves("SwapRuntimeApi_sim_swap_tao_for_alpha")
 def sim_swap_tao_for_alpha(query: Query, netuid: int, tao: int) -> dict[str, int]:
+    """What `tao` rao would buy now, and the slippage; zeros for an unknown subnet."""
     subnet = query.state.subnets.get(netuid)
     if subnet is None:
         return _simulated(0, 0, 0, 0)
@@ -170,6 +183,7 @@ def sim_swap_tao_for_alpha(query: Query, netuid: int, tao: int) -> dict[str, int
 
 @serves("SwapRuntimeApi_sim_swap_alpha_for_tao")
 def sim_swap_alpha_for_tao(query: Query, netuid: int, alpha: int) -> dict[str, int]:
+    """What `alpha` rao would sell for now, and the slippage; zeros for an unknown subnet."""
     subnet = query.state.subnets.get(netuid)
     if subnet is None:
         return _simulated(0, 0, 0, 0)

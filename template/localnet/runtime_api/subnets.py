@@ -125,34 +125,40 @@ def _hyperparameters(subnet: Subnet) -> dict[str, tuple[str, Any]]:
 
 @serves("SubnetInfoRuntimeApi_get_dynamic_info")
 def get_dynamic_info(query: Query, netuid: int) -> dict[str, Any] | None:
+    """Pool, price, emission and identity of a subnet; None if there is none."""
     subnet = query.state.subnets.get(netuid)
     return None if subnet is None else _dynamic_info(query.state, subnet)
 
 
 @serves("SubnetInfoRuntimeApi_get_all_dynamic_info")
 def get_all_dynamic_info(query: Query) -> list[dict[str, Any]]:
+    """The same for every subnet, by netuid."""
     return [_dynamic_info(query.state, subnet) for subnet in _sorted(query.state)]
 
 
 @serves("SubnetInfoRuntimeApi_get_subnet_info_v2")
 def get_subnet_info_v2(query: Query, netuid: int) -> dict[str, Any] | None:
+    """Owner, size, price of registration and parameters; None if there is none."""
     subnet = query.state.subnets.get(netuid)
     return None if subnet is None else _subnet_info(query.state, subnet)
 
 
 @serves("SubnetInfoRuntimeApi_get_subnets_info_v2")
 def get_subnets_info_v2(query: Query) -> list[dict[str, Any]]:
+    """The same for every subnet, by netuid."""
     return [_subnet_info(query.state, subnet) for subnet in _sorted(query.state)]
 
 
 @serves("SubnetInfoRuntimeApi_get_subnet_hyperparams_v2")
 def get_subnet_hyperparams_v2(query: Query, netuid: int) -> dict[str, Any] | None:
+    """Hyperparameters by name; None if there is no such subnet."""
     subnet = query.state.subnets.get(netuid)
     return None if subnet is None else {name: value for name, (_, value) in _hyperparameters(subnet).items()}
 
 
 @serves("SubnetInfoRuntimeApi_get_subnet_hyperparams_v3")
 def get_subnet_hyperparams_v3(query: Query, netuid: int) -> list[dict[str, Any]] | None:
+    """The same as a list of names and typed values."""
     subnet = query.state.subnets.get(netuid)
     if subnet is None:
         return None
@@ -161,6 +167,7 @@ def get_subnet_hyperparams_v3(query: Query, netuid: int) -> list[dict[str, Any]]
 
 @serves("SubnetInfoRuntimeApi_get_next_epoch_start_block")
 def get_next_epoch_start_block(query: Query, netuid: int) -> int | None:
+    """The block at which the subnet's next epoch runs; None for root."""
     subnet = query.state.subnets.get(netuid)
     if subnet is None or subnet.is_root:
         return None
@@ -169,9 +176,11 @@ def get_next_epoch_start_block(query: Query, netuid: int) -> int | None:
 
 @serves("SubnetInfoRuntimeApi_get_coldkey_auto_stake_hotkey")
 def get_coldkey_auto_stake_hotkey(query: Query, coldkey: bytes, netuid: int) -> bytes | None:
+    """Where a coldkey's earnings are staked by themselves; None if nowhere."""
     return query.state.auto_stake.get((coldkey, netuid))
 
 
 @serves("SubnetInfoRuntimeApi_get_subnet_to_prune")
 def get_subnet_to_prune(query: Query) -> int | None:
+    """None: subnets are never pruned here."""
     return None  # subnets are never pruned here: registration stops at the limit
