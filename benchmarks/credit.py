@@ -1,12 +1,13 @@
 """What work earns and what cheating earns, on a whole swarm with real tensors and the real core, in virtual time.
 
     python benchmarks/credit.py --table RUNS.jsonl --seeds 20 --batches 24
-    python benchmarks/credit.py --json [--cheats] [--honest] [--collusion] [--cost] [--shapley] [--seeds 5] [--jobs 2]
+    python benchmarks/credit.py --json [--SECTION ...] [--seeds 5] [--jobs 2]
 
 Without a section all are run. `--cheats`: for each known kind a quarter of every stage in which it can act, against the
 same seeds without cheats and without defences (no audits, no CLASP, no clipping or trimming). `--honest`: pay per FLOP
 over stages, speeds, threads and precisions. `--collusion`: five of twelve are of one kind. `--cost`: what audits cost
 and how soon they find, by the share that is audited. `--shapley`: CLASP's credit against exact leave-one-out values.
+`--sybils`: pay and FLOPs of a machine with three hotkeys against honest ones.
 `--table`: every kind on every seed, one run at a time, appended to a file from which an interrupted run goes on; prints
 the table of docs/credit.md.
 
@@ -29,8 +30,12 @@ from credit.cost import cost, plot
 from credit.honest import honest
 from credit.seeds import fill, markdown
 from credit.shapley import shapley
+from credit.sybils import sybils
 
-SECTIONS = ("cheats", "honest", "collusion", "cost", "shapley")
+SECTIONS = ("cheats", "honest", "collusion", "cost", "shapley", "sybils")
+
+
+RUNS = {"cheats": cheats, "honest": honest, "collusion": collusion, "shapley": shapley, "sybils": sybils}
 
 
 def main() -> int:
@@ -61,7 +66,7 @@ def main() -> int:
             if options.svg:
                 options.svg.write_text(plot(curves), encoding="utf-8")
         else:
-            found = {"cheats": cheats, "honest": honest, "collusion": collusion, "shapley": shapley}[section](options)
+            found = RUNS[section](options)
         rows += found
         print(f"{section}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
     if options.json:

@@ -2,13 +2,13 @@
 
     python benchmarks/training.py --json [--svg docs/training.svg] [--out FILE]
         [--seeds 3] [--optimisers adamw,muon] [--passes 20] [--accumulate 2] [--epochs 6] [--width 128]
-        [--variants]
+        [--variants [TEXT]]
 
 Swarm: 3 stages x 2 replicas of the real core with real tensors in virtual time (`iota_subnet/rehearsal`), which merge
 after `--passes` microbatches (8 x 128 bytes) of each replica; blobs in bfloat16, nothing compressed. Single: one
 process with the whole model, in a step twice as many of the same microbatches, so that it has as many tokens as one of
 both replicas together; its moments are never reset, its gradients never late. Both have the same learning rates.
-`--variants` changes one thing at a time, to say where a gap comes from.
+`--variants` changes one thing at a time, to say where a gap comes from: all, or those with a text in their name.
 
 With `--out` each run is kept in FILE as soon as it is over, and not made again.
 
@@ -41,15 +41,19 @@ REPLICAS = 2
 #: What is changed against the arm of the same name, field by field of `train` and `swarm`.
 VARIANTS: dict[str, dict[str, Any]] = {
     "swarm": {},
-    "single, moments reset at every merge": {},
-    "swarm, one graph a replica": {"live_per_replica": 1},
-    "swarm, plain mean (outer lr 1, momentum 0)": {
+    "swarm, stash 2": {"stash": 2},
+    "swarm, stash 0": {"stash": 0},
+    "swarm, stash 0, one graph a replica": {"stash": 0, "live_per_replica": 1},
+    "swarm, stash 0, plain mean (outer lr 1, momentum 0)": {
+        "stash": 0,
         "outer_lr": 1.0,
         "outer_momentum": 0.0,
         "outer_momentum_start": 0.0,
     },
-    "swarm, outer momentum 0.9 from the start": {"outer_momentum_start": 0.9},
+    "single, moments reset at every merge": {},
 }
+
+MAIN = ["single", "swarm"]
 
 RATES = {"adamw": 1.5e-3, "muon": 8e-3}
 
@@ -99,7 +103,8 @@ def run(arm: Arm, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def arms(options: argparse.Namespace) -> Iterator[Arm]:
-    kinds = ["single", *(VARIANTS if options.variants else ["swarm"])]
+    some = options.variants
+    kinds = MAIN if some is None else ["single", *(kind for kind in VARIANTS if some in kind)]
     for seed in range(options.seeds):
         for optimiser in options.optimisers.split(","):
             yield from (Arm(kind, optimiser, seed) for kind in kinds)
@@ -149,7 +154,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=3, help="runs of each, with seeds 0, 1, ... (default 3)")
     parser.add_argument("--optimisers", default="adamw,muon")
-    parser.add_argument("--variants", action="store_true", help="also swarms in which one thing is changed")
+    parser.add_argument("--variants", nargs="?", const="", metavar="TEXT", help="swarms in which one thing is changed")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing after that time")
     options = parser.parse_args()
     torch.set_num_threads(1)

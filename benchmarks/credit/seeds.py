@@ -22,16 +22,15 @@ Line = dict[str, Any]
 #: Seeds that are run without defences too.
 UNDEFENDED_SEEDS = 2
 
-#: Passes of an epoch by its microbatches in which `selective` is honest: 8 at 48. In a shorter epoch it would have none
-#: left to cheat in.
-SELECTIVE = 8 / 48
+
+#: A cheat that keeps so much of the median honest pay has not lost money.
+HALF = 0.5
 
 
 def fill(path: Path, options: Any) -> list[Line]:
     """Run what is missing, and return all lines of runs of this size."""
     known = [line for line in _read(path) if (line["epochs"], line["batches"]) == (options.epochs, options.batches)]
     done = {(line["kind"], line["defended"], line["seed"]) for line in known}
-    kinds()["selective"].HONEST = round(SELECTIVE * options.batches)  # type: ignore[attr-defined]
     for kind, defended, seed in _wanted(options):
         if (kind, defended, seed) in done:
             continue
@@ -61,33 +60,45 @@ def fill(path: Path, options: Any) -> list[Line]:
 
 
 def markdown(lines: list[Line]) -> str:
-    """A row for each kind; `loss` beside that of the same seeds without cheats."""
-    clean = {line["seed"]: line["loss"] for line in lines if not line["kind"] and "loss" in line}
-    rows = [
-        "| kind | seeds | pay, median (mean, most) | found | median epoch | held-out loss: without cheats, defended, "
-        "undefended | honest flagged |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for kind in [*kinds()]:
-        runs = [line for line in lines if line["kind"] == kind and line["defended"] and "pay" in line]
-        bare = [line["loss"] for line in lines if line["kind"] == kind and not line["defended"] and "loss" in line]
+    """A line on all runs, and a row for each kind. What a kind does to the held-out loss is told against the same seed
+    without cheats."""
+    good = [line for line in lines if "loss" in line]
+    clean = {line["seed"]: line["loss"] for line in good if not line["kind"]}
+    defended = [line for line in good if line["defended"]]
+    rows = []
+    seeds: list[int] = []
+    for kind in kinds():
+        runs = [line for line in defended if line["kind"] == kind]
+        bare = [line for line in good if line["kind"] == kind and not line["defended"]]
         if not runs:
             continue
+        seeds.append(len(runs))
         pay = [value for line in runs for value in line["pay"]]
+        unpunished = [value for line in bare for value in line["pay"]]
         found = [epoch for line in runs for epoch in line["caught"]]
         when = [epoch for epoch in found if epoch is not None]
-        losses = [
-            median(clean[line["seed"]] for line in runs if line["seed"] in clean),
-            median(line["loss"] for line in runs),
-            median(bare) if bare else float("nan"),
-        ]
+        harm = [[line["loss"] - clean[line["seed"]] for line in some if line["seed"] in clean] for some in (runs, bare)]
         rows.append(
-            f"| {kind} | {len(runs)} | {median(pay):.2f} ({sum(pay) / len(pay):.2f}, {max(pay):.2f}) "
-            f"| {100 * len(when) / len(found):.0f} % | {median(when) if when else '-'} "
-            f"| {', '.join(f'{loss:.3f}' for loss in losses)} "
-            f"| {sum(line['flagged'] for line in runs)} of {sum(line['honest'] for line in runs)} |"
+            f"| {kind} | {median(pay):.2f} ({sum(pay) / len(pay):.2f}, {max(pay):.2f}) "
+            f"| {median(unpunished) if unpunished else float('nan'):.2f} "
+            f"| {sum(value >= HALF for value in pay)} of {len(pay)} "
+            f"| {100 * len(when) / len(found):.0f} % | {f'{median(when):g}' if when else '-'} "
+            f"| {', '.join(f'{median(part):+.3f}' if part else '-' for part in harm)} |"
         )
-    return "\n".join(rows)
+    if not rows:
+        return "no runs yet"
+    flagged, honest = (sum(line[what] for line in defended) for what in ("flagged", "honest"))
+    return "\n".join(
+        [
+            f"{len(good)} runs, {min(seeds)} to {max(seeds)} seeds of a kind; held-out loss without cheats "
+            f"{median(clean.values()) if clean else float('nan'):.3f}; honest miners flagged: {flagged} of {honest}",
+            "",
+            "| kind | pay, median (mean, most) | without defences | half or more | found | median epoch "
+            "| harm to the loss, defended, not |",
+            "|---|---|---|---|---|---|---|",
+            *rows,
+        ]
+    )
 
 
 def _wanted(options: Any) -> Iterator[tuple[str, bool, int]]:

@@ -40,17 +40,25 @@ def loopback_bytes() -> int:
 class Group:
     """Processes that answer each line with one that begins with "> "."""
 
-    def __init__(self, commands: list[list[str]], environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        commands: list[list[str]],
+        environ: dict[str, str] | None = None,
+        namespaces: list[Path | None] | None = None,
+    ) -> None:
         self._commands = commands
+        self._namespaces = namespaces or [None] * len(commands)
         self._environ = {**os.environ, "OMP_NUM_THREADS": "1", **(environ or {})}
         self._peers: list[asyncio.subprocess.Process] = []
 
     async def start(self) -> None:
         pipe, none = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-        for command in self._commands:
+        for command, namespace in zip(self._commands, self._namespaces, strict=True):
+            # A descriptor of the namespace is enough to enter it before the program begins.
+            inside = ["nsenter", f"--net={namespace}"] if namespace else []
             self._peers.append(
                 await asyncio.create_subprocess_exec(
-                    *command, stdin=pipe, stdout=pipe, stderr=none, env=self._environ, start_new_session=True
+                    *inside, *command, stdin=pipe, stdout=pipe, stderr=none, env=self._environ, start_new_session=True
                 )
             )
 
@@ -72,7 +80,7 @@ class Group:
         return list(await asyncio.gather(*(self.hear(peer) for peer in self._peers)))
 
     @staticmethod
-    async def hear(peer: asyncio.subprocess.Process, limit_s: float = 120.0) -> dict[str, Any]:
+    async def hear(peer: asyncio.subprocess.Process, limit_s: float = 1200.0) -> dict[str, Any]:
         """The next answer; {} of who died, even if a helper of its own outlives it and keeps the pipe open."""
         assert peer.stdout is not None
         deadline = asyncio.get_running_loop().time() + limit_s
@@ -98,6 +106,10 @@ class Group:
             if all(peer.returncode is not None for peer in self._peers):
                 break
             await asyncio.sleep(0.1)
+        for peer in self._peers:
+            # So that nothing of it is left for a loop that is closed.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(peer.wait(), 2.0)
         for peer in self._peers:
             # Helpers may be left of those who were killed, and of those who did not end.
             with contextlib.suppress(ProcessLookupError):
