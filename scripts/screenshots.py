@@ -1,8 +1,9 @@
-"""Pictures of the page for README and docs, from a real `iota localnet` with a cheat and a killed miner.
+"""Pictures for README and docs, from real runs of `iota localnet`.
 
     python scripts/screenshots.py [--out docs/img] [--epochs 6]
 
-Starts the run, waits for the moments worth a picture, ends it. Needs Chromium (`scripts/browser.py`).
+The terminal view is of a default run. Those of the page are of one with a cheat and a killed miner: starts it, waits
+for the moments worth a picture, ends it. Needs Chromium (`scripts/browser.py`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,16 @@ DESKTOP = (1440, 900)
 PHONE = (390, 844)
 
 EPOCH = "(document.getElementById('phase-title').textContent.match(/Epoch (\\d+)/) || [0, 0])[1]"
+
+
+async def terminal(out: Path) -> None:
+    """The last view of a default run."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "iota_subnet.cli", "localnet", "--no-ui", "--svg", str(out / "localnet.svg"),
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    if await process.wait():
+        raise SystemExit("the default run failed")
 
 
 async def start(folder: Path, epochs: int) -> tuple[asyncio.subprocess.Process, str]:
@@ -133,6 +144,7 @@ async def main() -> None:
     if options.url:
         print(await pictures(options.url, options.out, 1))
         return
+    await terminal(options.out)
     with tempfile.TemporaryDirectory() as folder:
         process, url = await start(Path(folder), options.epochs)
         output = asyncio.create_task(drain(process))
