@@ -1,7 +1,8 @@
 // pm2 start ecosystem.config.js
 //
-// One validator and one miner; with MINER_HOTKEYS=m1,m2 one miner for each of these hotkeys. Settings come from the environment or a .env file beside this one; the flag
-// --subtensor.chain_endpoint is the variable SUBTENSOR_CHAIN_ENDPOINT, and so on. Defaults suit `iota chain`.
+// One validator and one miner; with MINER_HOTKEYS=m1,m2 one miner for each of these hotkeys. Settings come from the
+// environment or a .env file beside this one; the flag --subtensor.chain_endpoint is the variable
+// SUBTENSOR_CHAIN_ENDPOINT, and so on. Defaults suit `iota chain`.
 const env = (name, fallback) => process.env[name] || fallback;
 const python = env("IOTA_PYTHON", `${__dirname}/.venv/bin/python`);
 
@@ -23,8 +24,9 @@ const neuron = (name, script, args) => ({
   // Exit code 2 means a setting that only the operator can put right: restarting would say the same again.
   stop_exit_codes: [2],
   exp_backoff_restart_delay: 1000,
-  // SIGINT ends a neuron after its present step. A miner first finishes what others wait for (--work.drain_s, 30 s).
-  kill_timeout: 40000,
+  // SIGINT ends a neuron after its present step. A miner first finishes its epoch, if it is told so (--work.finish_s),
+  // and what others wait for (--work.drain_s, 30 s).
+  kill_timeout: 1000 * (10 + Number(env("WORK_DRAIN_S", "30")) + Number(env("WORK_FINISH_S", "0"))),
 });
 
 // Miners beside each other: iota-miner, or iota-miner-NAME for each hotkey; ports count up by ten.

@@ -108,7 +108,9 @@ def planned(count: int | None, hotkeys: str | None, flags: Sequence[str]) -> lis
 async def keep(miners: Sequence[Miner], end_s: float | None = None, waits: Backoff = WAITS) -> int:
     """Run `miners` until a signal, or until none is left that may be started again; the exit code."""
     loop, stop, over = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-    end_s = end_s if end_s is not None else parse(MinerSettings, miners[0].argv[2:]).work.drain_s + END_S
+    if end_s is None:
+        work = parse(MinerSettings, miners[0].argv[2:]).work
+        end_s = work.finish_s + work.drain_s + END_S
 
     def interrupt() -> None:
         stop.set()

@@ -184,6 +184,9 @@ class WorkSettings(Group):
     drain_s: float = Field(
         30.0, ge=0, description="seconds to finish what others wait for before stopping; 0 stops at once"
     )
+    finish_s: float = Field(
+        0.0, ge=0, description="seconds to finish the epoch before stopping; who leaves in its midst is not paid for it"
+    )
     evidence_bytes: int = Field(
         4 << 30, ge=1 << 20, description="bytes on disk for what an audit may ask for; who cannot show it is not paid"
     )

@@ -30,7 +30,9 @@ def needed_for(state: RunState, miner: Miner) -> str:
     alone = not any(other is not miner and state.ready(other) for other in state.members(miner.stage))
     if alone and state.safe != state.manifests:
         return "the copy of its stage, which nobody else holds yet"
-    return ""
+    # Its evidence goes with it, and what it cannot show is not paid. By now it has committed: to know changes nothing.
+    asked = next((epoch for hotkey, epoch, _ in state.open_audits if hotkey == miner.hotkey), None)
+    return "" if asked is None else f"an audit of epoch {asked}"
 
 
 def _unread(state: RunState, miner: Miner) -> int:

@@ -54,6 +54,9 @@ STEADY_S = 10.0
 #: Between two questions whether we may go.
 DRAIN_ASK_S = 0.5
 
+#: Phases in which an epoch's pay is not settled yet.
+OPEN = ("train", "commit", "reduce")
+
 #: Bytes a second at which a blob is still worth waiting for.
 THIN_BYTES_S = 64e3
 
@@ -173,6 +176,7 @@ class IotaMiner(BaseMinerNeuron):
         session = asyncio.create_task(self._stay_joined())
         self._closing.push_async_callback(cancel, [session])
         self._closing.push_async_callback(self._drain)
+        self._closing.push_async_callback(self._finish)
 
     async def on_stop(self) -> None:
         """Close what was opened, the last first."""
@@ -457,6 +461,21 @@ class IotaMiner(BaseMinerNeuron):
         if self.validator is not None and self.spec is not None:
             with contextlib.suppress(PeerError):
                 await self._ask(Leave(reason="stopped by its operator"), 2.0)
+
+    async def _finish(self) -> None:
+        """Work on until the epoch is closed: work whose transcript nobody can ask for is not paid."""
+        now, patience_s = self._engine.meter, self.settings.work.finish_s
+        epoch = now.epoch
+        if not patience_s or self._fatal or now.phase not in OPEN:
+            return
+        logger.info("finishing epoch {} first; {:.0f} s at most, interrupt again to go at once", epoch, patience_s)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + patience_s
+        while clock() < deadline:
+            if now.epoch > epoch or now.phase not in OPEN:
+                return
+            await asyncio.sleep(DRAIN_ASK_S)
+        logger.warning("epoch {} took longer than {:.0f} s (--work.finish_s)", epoch, patience_s)
 
     async def _drain(self) -> None:
         """Work on until the validator lets us go: what only this process holds would have to be done again."""

@@ -20,7 +20,10 @@ _MAX_ADVANCE = 1_000_000
 def _endpoint(parser: argparse.ArgumentParser) -> None:
     defaults = ChainConfig()
     parser.add_argument(
-        "--endpoint", default=f"ws://{defaults.host}:{defaults.port}", help="of the chain (default %(default)s)"
+        "--endpoint",
+        "--network",
+        default=f"ws://{defaults.host}:{defaults.port}",
+        help="of the chain (default %(default)s)",
     )
 
 

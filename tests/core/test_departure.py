@@ -1,5 +1,5 @@
-from iota_subnet.core.actions import Refuse
-from iota_subnet.core.events import MinerJoined, MinerLeft
+from iota_subnet.core.actions import AuditMiner, Refuse
+from iota_subnet.core.events import MinerAudited, MinerJoined, MinerLeft
 from iota_subnet.core.state import Phase
 
 from .bench import Bench
@@ -51,6 +51,23 @@ def test_the_last_holder_of_an_uncopied_stage_is_asked_to_wait_for_the_copy() ->
     assert "copy of its stage" in ask(bench, leaver)
     bench.evaluated(1, 3.0)
     assert ask(bench, leaver) == ""
+
+
+def test_who_is_being_audited_is_asked_to_stay_until_it_has_been_seen() -> None:
+    bench = Bench(stages=1, seats=3, epochs=3, audit_miners=1.0).train().commit_all()
+    orders = {action.hotkey: action for action in bench.history if isinstance(action, AuditMiner)}
+    bench.merge_all().install_all()
+    bench.evaluated(1, 3.0)
+    leaver, stayer = sorted(orders)[:2]
+    assert bench.state.phase is Phase.TRAIN and ask(bench, leaver) == "still needed for an audit of epoch 0"
+    order = orders[leaver]
+    bench.send(
+        MinerAudited(
+            at=bench.now, hotkey=leaver, stage=0, epoch=0, verdict="sound", reason="", auditor=order.auditor,
+            passes=1,
+        )
+    )  # fmt: skip
+    assert ask(bench, leaver) == "" and "audit" in ask(bench, stayer)
 
 
 def test_who_joins_again_is_a_miner_like_any_other() -> None:

@@ -151,7 +151,7 @@ def test_operator_s_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert "balance 1.500000000 TAO" in capsys.readouterr().out
         assert main(["advance", "120", "--endpoint", chain.endpoint]) == 0
         assert capsys.readouterr().out == "block 121\n", "one for the transfer, and none by themselves"
-        assert main(["faucet", address, "5000000", "--endpoint", chain.endpoint]) == 1
+        assert main(["faucet", address, "5000000", "--network", chain.endpoint]) == 1
         chain.process.send_signal(signal.SIGTERM)
         assert chain.process.wait(30) == 0
     assert main(["--state", state, "--export", snapshot]) == 0
