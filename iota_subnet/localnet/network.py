@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import os
 import socket
 import sys
@@ -16,6 +18,9 @@ from iota_subnet.localnet.processes import Child, Family
 from template.errors import NeuronError
 
 READY_S = 20.0
+
+#: Ports are looked for from here on.
+FIRST_PORT = 20_000
 
 
 class Network:
@@ -95,10 +100,22 @@ def _namespaces(relay: Child) -> list[Path]:
 
 
 def free_port(host: str) -> int:
-    """A port of `host` that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A port of `host` that nobody listens on now, and that the system gives to nobody who asks for any: a validator that
+    is killed finds it free when it comes back. NeuronError if there is none."""
+    for port in random.sample(range(FIRST_PORT, _first_given()), 200):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((host, port))
+            return port
+    raise NeuronError(f"no free port of {host} between {FIRST_PORT} and {_first_given()}")
+
+
+def _first_given() -> int:
+    """The first port of those that connections and port 0 get; IANA's where the system does not say."""
+    try:
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):
+        first = 49_152
+    return max(first, FIRST_PORT + 1000)
 
 
 def listens(host: str, port: int) -> bool:

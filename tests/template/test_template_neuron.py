@@ -178,6 +178,7 @@ async def test_a_neuron_error_in_every_step_surfaces_as_itself(make):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_stops_after_the_step(make, number):
+    before = signal.signal(number, signal.SIG_DFL)  # where the tests run under nohup, SIGHUP is ignored
     neuron = make(script=("work",))
 
     async def step() -> None:
@@ -185,7 +186,10 @@ async def test_a_signal_stops_after_the_step(make, number):
             os.kill(os.getpid(), number)
 
     neuron.step = step
-    await asyncio.wait_for(neuron.run(), 5)
+    try:
+        await asyncio.wait_for(neuron.run(), 30)
+    finally:
+        signal.signal(number, before)
     assert neuron.stopping and neuron.steps >= 1
 
 
