@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import random
 import os
+import random
 import socket
 import sys
 import time
