@@ -100,8 +100,8 @@ def _namespaces(relay: Child) -> list[Path]:
 
 
 def free_port(host: str) -> int:
-    """A port of `host` that nobody listens on now, and that the system gives to nobody who asks for any: a validator that
-    is killed finds it free when it comes back. NeuronError if there is none."""
+    """A port of `host` that nobody listens on now, and that the system gives to nobody who asks for any: a validator
+    that is killed finds it free when it comes back. NeuronError if there is none."""
     for port in random.sample(range(FIRST_PORT, _first_given()), 200):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((host, port))
