@@ -15,6 +15,10 @@ def begin(state: RunState, miner: Miner) -> None:
 
 def needed_for(state: RunState, miner: Miner) -> str:
     """What would be lost, or would have to be done again, if the miner went now; nothing when it may go."""
+    return _its_seat(state, miner) or _its_evidence(state, miner)
+
+
+def _its_seat(state: RunState, miner: Miner) -> str:
     if miner.stage < 0 or miner.installed < 0:
         return ""
     if state.phase in (Phase.COMMIT, Phase.REDUCE, Phase.INSTALL):
@@ -30,7 +34,12 @@ def needed_for(state: RunState, miner: Miner) -> str:
     alone = not any(other is not miner and state.ready(other) for other in state.members(miner.stage))
     if alone and state.safe != state.manifests:
         return "the copy of its stage, which nobody else holds yet"
-    # Its evidence goes with it, and what it cannot show is not paid. By now it has committed: to know changes nothing.
+    return ""
+
+
+def _its_evidence(state: RunState, miner: Miner) -> str:
+    """It goes with the process, whatever seat that has by now, and what cannot be shown is not paid. Who is asked has
+    committed: to know that it is asked changes nothing."""
     asked = next((epoch for hotkey, epoch, _ in state.open_audits if hotkey == miner.hotkey), None)
     return "" if asked is None else f"an audit of epoch {asked}"
 

@@ -487,6 +487,10 @@ class IotaMiner(BaseMinerNeuron):
         while clock() < deadline and self._channel is not None:
             try:
                 answer: Leave = await self._ask(Leave(reason="stopped by its operator", drain=True), 2.0)
+            except Unreachable:
+                # Busy, or going: the work channel ends soon after its validator, and with it this.
+                await asyncio.sleep(DRAIN_ASK_S)
+                continue
             except PeerError:
                 return
             if answer.accepted:

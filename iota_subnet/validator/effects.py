@@ -130,7 +130,9 @@ class Effects:
             case a.WithdrawLease():
                 return m.Withdrawn(action.lease, action.reason)
             case a.Refuse():
-                logger.info("refused {} of {}: {}", action.what, short(action.hotkey), action.reason)
+                # Who leaves asks twice a second until it may.
+                level = "DEBUG" if action.what == "leave" else "INFO"
+                logger.log(level, "refused {} of {}: {}", action.what, short(action.hotkey), action.reason)
                 return m.Refusal(action.what, action.reason)
             case a.FixContributors():
                 return m.Contributors(action.stage, action.epoch, action.shard, action.contributors)

@@ -70,6 +70,14 @@ def test_who_is_being_audited_is_asked_to_stay_until_it_has_been_seen() -> None:
     assert ask(bench, leaver) == "" and "audit" in ask(bench, stayer)
 
 
+def test_who_is_being_audited_stays_although_it_was_just_given_another_seat() -> None:
+    bench = Bench(stages=1, seats=3, epochs=3, audit_miners=1.0).train().commit_all().merge_all().install_all()
+    bench.evaluated(1, 3.0)
+    leaver = bench.state.members(0)[0]
+    for leaver.stage, leaver.installed in ((0, -1), (-1, -1)):
+        assert ask(bench, leaver.hotkey) == "still needed for an audit of epoch 0"
+
+
 def test_who_joins_again_is_a_miner_like_any_other() -> None:
     bench = Bench(stages=1, seats=1)
     bench.publish()
