@@ -9,10 +9,11 @@ gradients (to a thousandth of their error), and the spread of a contrast by regr
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations, repeat
+from itertools import repeat
 from math import fsum
 from operator import mul, sub
 
@@ -26,7 +27,7 @@ RIDGE = 0.1
 BESIDE = 5
 
 #: Time advances in at most so many steps.
-MOMENTS = 256
+MOMENTS = 128
 
 #: With more seats than this the spread of contrasts is approximated.
 EXACT = 160
@@ -49,7 +50,7 @@ class Fit:
     met: list[list[float]]
     effect: list[float]
     spread: list[float]
-    left: list[list[list[float]]]
+    left: list[list[array[float]]]
     squares: list[float]
     rank: int
     effective: float
@@ -71,13 +72,14 @@ def fit(data: Design, exact: int = EXACT) -> Fit:
         moment[at : at + size] = sums(codes, weighted, size)
         for code in range(size):
             gram[at + code][at + code] = gram[0][at + code]
-    for one, other in combinations(range(len(sizes)), 2):
-        met = _met(data.codes[one], data.codes[other], weights, sizes[one], sizes[other])
-        at, beside = first[one], first[other]
-        for seat, row in enumerate(met, at):
-            gram[seat][beside : beside + sizes[other]] = row
-        for seat, column in enumerate(zip(*met, strict=True), beside):
-            gram[seat][at : at + sizes[one]] = column
+    for one, (at, size) in enumerate(zip(first, sizes, strict=True)):
+        later = range(one + 1, len(sizes))
+        for other, met in zip(later, _met(data, one, later), strict=True):
+            beside = first[other]
+            for seat, row in enumerate(met, at):
+                gram[seat][beside : beside + sizes[other]] = row
+            for seat, column in enumerate(zip(*met, strict=True), beside):
+                gram[seat][at : at + size] = column
     seats = range(BESIDE, width)
     size_of = [gram[0][i] for i in range(width)]
     for i in range(BESIDE):
@@ -190,20 +192,31 @@ def _tally(codes: list[int], weights: list[float] | None) -> dict[int, float] | 
     return found
 
 
-def _met(one: list[int], other: list[int], weights: list[float] | None, rows: int, width: int) -> list[list[float]]:
-    """Samples, or their weights, counted by two codes."""
-    if weights:
-        return _cells(one, other, weights, rows, width)
-    found: list[list[float]] = [[0] * width for _ in range(rows)]
+def _met(data: Design, one: int, others: Sequence[int]) -> list[list[list[float]]]:
+    """Samples, or their weights, counted by the codes of a stage and of each other one."""
+    codes, rows = data.codes[one], len(data.hotkeys[one])
+    if data.weights:
+        return [
+            list(map(list, _cells(codes, data.codes[other], data.weights, rows, len(data.hotkeys[other]))))
+            for other in others
+        ]
     # Whole numbers stay so: they add up faster.
-    for row, code in zip(map(found.__getitem__, one), other, strict=True):
-        row[code] += 1
+    found: list[list[list[float]]] = [[[0] * len(data.hotkeys[other]) for _ in range(rows)] for other in others]
+    todo = list(zip(found, (data.codes[other] for other in others), strict=True))
+    # Two stages at a time take a quarter less time than one by one.
+    for (these, left), (those, right) in zip(todo[::2], todo[1::2], strict=False):
+        for code, i, j in zip(codes, left, right, strict=True):
+            these[code][i] += 1
+            those[code][j] += 1
+    for these, last in todo[len(todo) // 2 * 2 :]:
+        for row, i in zip(map(these.__getitem__, codes), last, strict=True):
+            row[i] += 1
     return found
 
 
-def _cells(one: list[int], other: list[int], values: list[float], rows: int, width: int) -> list[list[float]]:
-    """Values added up by two codes, in the order of the samples."""
-    found = [[0.0] * width for _ in range(rows)]
+def _cells(one: list[int], other: list[int], values: list[float], rows: int, width: int) -> list[array[float]]:
+    """Values added up by two codes, in the order of the samples. Arrays: floats by themselves leave the cache."""
+    found = [array("d", bytes(8 * width)) for _ in range(rows)]
     for row, code, value in zip(map(found.__getitem__, one), other, values, strict=True):
         row[code] += value
     return found
@@ -264,7 +277,7 @@ def _residuals(
     beta: list[float],
     blocks: list[tuple[int, int, tuple[float, float, float, float]]],
     first: list[int],
-) -> tuple[list[list[list[float]]], list[float]]:
+) -> tuple[list[list[array[float]]], list[float]]:
     """What the regression leaves, added up by tail and seat; and its squares by tail."""
     left: list[float] = []
     for begin, end, time in blocks:
